@@ -72,6 +72,10 @@ class File:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def fileno(self) -> int:
+        """The descriptor, for system calls between two files."""
+        return self._descriptor
+
     def write(self, buffers: Sequence[Buffer], offset: int) -> int:
         """Write all the buffers one after another from `offset` on; nothing is durable yet.
 
@@ -102,7 +106,7 @@ class File:
         with _translated("copy into", self.name):
             while copied < size_bytes:
                 count = os.copy_file_range(
-                    source._descriptor,
+                    source.fileno(),
                     self._descriptor,
                     min(size_bytes - copied, _COPY_BYTES),
                     copied,

@@ -1,7 +1,8 @@
 """JSON documents of ours: written in one canonical form, read with every field checked.
 
-Canonical: sorted keys, no spaces, ASCII with \\u escapes (which is UTF-8), times in RFC 3339 UTC with
-milliseconds, byte strings in base64 with padding. The same values always give the same bytes.
+Canonical: sorted keys, no spaces, other characters than ASCII escaped as JSON does (so it is UTF-8
+too), times in RFC 3339 UTC with milliseconds, SHA-256 in hexadecimal, other byte strings in base64
+with padding. Numbers are integers. The same values always give the same bytes.
 
 Reading refuses what is missing, of another type or out of range, and names the place; it ignores
 fields that it does not know, so that a later version may add some.
@@ -18,7 +19,7 @@ from typing import Final
 from harmoni.model.errors import Damaged, InvalidInput
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 
-Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
 
 FORMAT_VERSION: Final = 0
 """Version of every document until the formats are frozen; then 1."""
@@ -32,7 +33,7 @@ _MAX_NUMBER: Final = (1 << 63) - 1
 
 def encode(document: Mapping[str, Json]) -> bytes:
     """The canonical bytes of a document."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def time_text(time_ms: int) -> str:
@@ -57,7 +58,9 @@ def decode(data: bytes | bytearray | memoryview, what: str) -> "Fields":
         Damaged: not JSON in UTF-8, not an object, or of a version that is not known here.
     """
     try:
-        parsed: object = json.loads(bytes(data))
+        parsed: Json = json.loads(
+            bytes(data), parse_float=_no_fraction, parse_constant=_no_fraction
+        )
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{what} is not JSON ({error}); use another copy") from None
     fields = Fields(parsed, what)
@@ -70,15 +73,19 @@ def decode(data: bytes | bytearray | memoryview, what: str) -> "Fields":
     return fields
 
 
+def _no_fraction(text: str) -> Json:
+    raise ValueError(f"{text} is no integer")
+
+
 class Fields:
     """A parsed object whose fields are read by name and type; raises Damaged with the place."""
 
     __slots__ = ("_fields", "_where")
 
-    def __init__(self, parsed: object, where: str) -> None:
+    def __init__(self, parsed: Json, where: str) -> None:
         if not isinstance(parsed, dict):
             raise Damaged(f"{where} is not a JSON object; use another copy")
-        self._fields: dict[str, object] = parsed
+        self._fields: Mapping[str, Json] = parsed
         self._where = where
 
     def _wrong(self, name: str, expected: str) -> Damaged:
@@ -165,18 +172,7 @@ class Fields:
         except InvalidInput:
             raise self._wrong(name, "a pack id") from None
 
-    def origin(self, name: str) -> Origin:
-        """The sender of an instance."""
-        fields = self.inner(name)
-        verdict = fields.mapping("verdict")
-        return Origin(
-            calling_ae_title=fields.text("calling"),
-            called_ae_title=fields.text("called"),
-            address=fields.text("address"),
-            verdict=tuple((factor, _verdict(value, self._where)) for factor, value in verdict.items()),
-        )
-
-    def entries(self, name: str) -> Sequence[object]:
+    def entries(self, name: str) -> Sequence[Json]:
         """A list."""
         value = self._fields.get(name)
         if not isinstance(value, list):
@@ -192,7 +188,7 @@ class Fields:
         """An object inside this one."""
         return Fields(self._fields.get(name), f"{self._where}, {name}")
 
-    def mapping(self, name: str) -> Mapping[str, object]:
+    def mapping(self, name: str) -> Mapping[str, Json]:
         """An object inside this one whose names are data."""
         value = self._fields.get(name)
         if not isinstance(value, dict):
@@ -200,7 +196,7 @@ class Fields:
         return value
 
 
-def octets(value: object) -> bytes | None:
+def octets(value: Json) -> bytes | None:
     """The bytes of a base64 string, or None if it is none."""
     if not isinstance(value, str):
         return None

@@ -4,11 +4,11 @@
     i/00000000, i/00000001, …     instances, encrypted (or e/… events)
     manifest                      encrypted
     public.json                   plain: where each member lies and the SHA-256 of its ciphertext
-    footer                        512 bytes: where manifest and public.json lie, SHA-256 of all before
+    footer                        512 bytes: where manifest and public.json lie, hash of all before
     two blocks of zeros           the end of a tar archive
 
-Every header has exactly one valid form, so a reader builds it anew and compares: a flipped byte in
-a header is found without any key. Nothing here reads or writes files.
+Here are names, kinds, bindings and the two plain tables; tar.py has the headers, tail.py the end,
+manifest.py the manifest. Nothing here reads or writes files.
 """
 
 import re
@@ -21,13 +21,7 @@ from harmoni.model.errors import Damaged, InvalidInput
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 from harmoni.sealing import document, streaming
 from harmoni.sealing.streaming import Buffer
-from harmoni.sealing.tar import BLOCK_BYTES as BLOCK_BYTES
-from harmoni.sealing.tar import PAX_HEADER_BYTES as PAX_HEADER_BYTES
-from harmoni.sealing.tar import MemberHeader as MemberHeader
-from harmoni.sealing.tar import member_header as member_header
-from harmoni.sealing.tar import padding as padding
-from harmoni.sealing.tar import parse_member_header as parse_member_header
-from harmoni.sealing.tar import plain_member as plain_member
+from harmoni.sealing.tar import BLOCK_BYTES, member_header, padding
 
 SUITE: Final = "aes256-gcm-hkdf-sha256-64k"
 """Name of the one suite there is: Tink streaming, AES-256-GCM, HKDF-SHA-256, 64 KiB segments."""

@@ -13,9 +13,16 @@ from typing import Final, Protocol, Self
 
 from harmoni.model.errors import Damaged
 from harmoni.sealing import document
-from harmoni.sealing.pack import MANIFEST_NAME, PUBLIC_NAME, FOOTER_NAME, PublicMember, PublicTable
+from harmoni.sealing.pack import FOOTER_NAME, MANIFEST_NAME, PUBLIC_NAME, PublicMember, PublicTable
 from harmoni.sealing.streaming import Buffer
-from harmoni.sealing.tar import (BLOCK_BYTES, PAX_HEADER_BYTES, member_header, padding, parse_member_header, plain_member)
+from harmoni.sealing.tar import (
+    BLOCK_BYTES,
+    PAX_HEADER_BYTES,
+    member_header,
+    padding,
+    parse_member_header,
+    plain_member,
+)
 
 FOOTER_BYTES: Final = BLOCK_BYTES
 FOOTER_FROM_END: Final = FOOTER_BYTES + 2 * BLOCK_BYTES

@@ -11,7 +11,6 @@ from typing import Final
 from harmoni.model.errors import Damaged
 from harmoni.sealing.streaming import Buffer
 
-
 BLOCK_BYTES: Final = 512
 PAX_HEADER_BYTES: Final = 3 * BLOCK_BYTES
 """Length of a member's header when a pax size record stands before it; the longest there is."""

@@ -8,7 +8,6 @@ Reading refuses what is missing, of another type or out of range, and names the 
 fields that it does not know, so that a later version may add some.
 """
 
-import base64
 import binascii
 import json
 import re
@@ -44,7 +43,7 @@ def time_text(time_ms: int) -> str:
 
 def octets_text(value: bytes) -> str:
     """A byte string as base64."""
-    return base64.b64encode(value).decode("ascii")
+    return binascii.b2a_base64(value, newline=False).decode("ascii")
 
 
 def decode(data: bytes | bytearray | memoryview, what: str) -> "Fields":
@@ -201,6 +200,6 @@ def octets(value: Json) -> bytes | None:
     if not isinstance(value, str):
         return None
     try:
-        return base64.b64decode(value.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error):
+        return binascii.a2b_base64(value, strict_mode=True)
+    except ValueError:
         return None

@@ -18,6 +18,7 @@ from harmoni.model.errors import Damaged
 from harmoni.model.header import Element, Header
 from harmoni.sealing.document import Fields, Json, octets, octets_text
 
+_ELEMENT_FIELDS: Final = 3
 _TAG: Final = re.compile(r"[0-9A-F]{8}")
 
 Elements = tuple[Element, ...]
@@ -140,8 +141,10 @@ def read_elements(entries: Sequence[Json]) -> Elements:
 
 
 def _read_element(entry: Json) -> Element:
-    match entry:
-        case [str(tag), str(vr), str(text)] if _TAG.fullmatch(tag):
+    # Plain tests instead of a pattern match: a rebuild reads ten of these per instance.
+    if isinstance(entry, list) and len(entry) == _ELEMENT_FIELDS:
+        tag, vr, text = entry
+        if isinstance(tag, str) and isinstance(vr, str) and _TAG.fullmatch(tag) is not None:
             value = octets(text)
             if value is not None:
                 return Element(int(tag, 16), vr, value)

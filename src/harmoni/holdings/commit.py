@@ -73,7 +73,7 @@ class Commitments:
             meant = commitment.copies(connection, transaction)
         now_ms = self._clock.now_ms()
         in_grace = now_ms - transaction.accepted_at_ms < self._policy.grace_s * 1000
-        outcomes = [self._outcome(reference, held, in_grace) for reference, held in meant]
+        outcomes = [self._outcome(reference, held, in_grace=in_grace) for reference, held in meant]
         if _WAITING in outcomes:
             self._ask_for_seals([held for _, copies in meant for held in copies])
             return False
@@ -101,7 +101,9 @@ class Commitments:
             commitment.resolve(connection, final, now_ms)
         return True
 
-    def _outcome(self, reference: Reference, copies: Sequence[Held], in_grace: bool) -> int | None:
+    def _outcome(
+        self, reference: Reference, copies: Sequence[Held], *, in_grace: bool
+    ) -> int | None:
         """None when committed, `_WAITING` when not final, else the failure reason."""
         if not copies:
             return _WAITING if in_grace else NO_SUCH_INSTANCE

@@ -26,6 +26,10 @@ Progress = Callable[[int, int], None]
 """Called with packs done and packs in all."""
 
 
+def _unseen(_done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebuildReport:
     """What a rebuild found."""
@@ -71,7 +75,7 @@ class Rebuilder:
         self._instances = 0
         self._seen: set[PackId] = set()
 
-    def rebuild(self, progress: Progress = lambda done, total: None) -> RebuildReport:
+    def rebuild(self, progress: Progress = _unseen) -> RebuildReport:
         """Build, compare, take over what only the old index knows, and swap.
 
         Raises:
@@ -85,7 +89,7 @@ class Rebuilder:
             # Lost or unreadable: nothing can be compared or taken over, and nobody can write.
             self._catch_up(fresh)
             make_live(self._files, self._layout, index_id)
-            return self._report(None)
+            return self._report(equal=None)
         with old.write() as connection:
             self._catch_up(fresh)
             with fresh.write(durable=True) as target:
@@ -93,9 +97,9 @@ class Rebuilder:
             with fresh.reader() as rebuilt:
                 equal = equality.digest(connection) == equality.digest(rebuilt)
             make_live(self._files, self._layout, index_id)
-        return self._report(equal)
+        return self._report(equal=equal)
 
-    def _report(self, equal: bool | None) -> RebuildReport:
+    def _report(self, *, equal: bool | None) -> RebuildReport:
         return RebuildReport(
             packs=len(self._seen),
             instances=self._instances,
@@ -153,7 +157,7 @@ class Rebuilder:
 
     def _catch_up(self, fresh: Database) -> None:
         """Add what was sealed meanwhile and what is still open."""
-        self._read_sealed(fresh, lambda done, total: None)
+        self._read_sealed(fresh, _unseen)
         for name in self._files.names(self._layout.open_packs):
             if not name.endswith(PACK_SUFFIX):
                 continue

@@ -6,7 +6,7 @@ import pytest
 from harmoni.model.errors import ConfigurationError
 from harmoni.model.identifiers import HospitalId
 from harmoni.policy import access
-from harmoni.policy.access import Binding, Cause, Facts, Factor, Refusal, Right
+from harmoni.policy.access import Binding, Cause, Factor, Facts, Refusal, Right
 
 A = HospitalId("hospital-a")
 B = HospitalId("hospital-b")

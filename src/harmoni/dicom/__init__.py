@@ -1,0 +1,1 @@
+"""DICOM as bytes in and events out: no I/O, no clock."""

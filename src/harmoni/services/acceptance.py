@@ -68,9 +68,7 @@ def _decide_storage(
     if not (receives or sends):
         return Refuse(ContextResult.USER_REJECTION)
     acceptable = [
-        uid
-        for uid in context.transfer_syntaxes
-        if uids.storage_transfer_syntax(uid) is not None
+        uid for uid in context.transfer_syntaxes if uids.storage_transfer_syntax(uid) is not None
     ]
     chosen = acceptable[0] if acceptable else None
     if receives and len(acceptable) > 1:

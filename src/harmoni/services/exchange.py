@@ -205,9 +205,7 @@ def context_for(channel: Channel, abstract_syntax: str) -> AcceptedContext:
 
 def cancel(channel: Channel, context: AcceptedContext, request: Command) -> None:
     """Ask the peer to stop a C-FIND, C-MOVE or C-GET; its final response still comes."""
-    command = Command(
-        field=CommandField.C_CANCEL_RQ, message_id_responded_to=request.message_id
-    )
+    command = Command(field=CommandField.C_CANCEL_RQ, message_id_responded_to=request.message_id)
     channel.send(context, command)
 
 

@@ -25,7 +25,6 @@ ROOT_OF_CLASS: Final[Mapping[str, QueryRoot]] = {
 """The information model of each C-GET class."""
 
 
-
 def serve_get(
     channel: Channel,
     message: Message,
@@ -42,7 +41,9 @@ def serve_get(
     """
     operation = Operation(channel, message)
     try:
-        plan = handler.plan(retrieve.parse(channel, message, ROOT_OF_CLASS[message.context.abstract_syntax]))
+        plan = handler.plan(
+            retrieve.parse(channel, message, ROOT_OF_CLASS[message.context.abstract_syntax])
+        )
     except exchange.CONNECTION_ERRORS:
         raise
     except HarmoniError as error:
@@ -64,9 +65,7 @@ def _send(
     operation: Operation, outgoing: Outgoing, progress: Progress, message_id: int, clock: Clock
 ) -> None:
     channel = operation.channel
-    context = storage.find_context(
-        channel, outgoing.sop_class_uid, outgoing.transfer_syntax_uid
-    )
+    context = storage.find_context(channel, outgoing.sop_class_uid, outgoing.transfer_syntax_uid)
     if context is None:
         progress.fail_unaccepted(outgoing)
         return

@@ -40,9 +40,7 @@ class Handlers:
     """How many matches one query may have."""
 
 
-def serve(
-    channel: Channel, handlers: Handlers, *, clock: Clock = exchange.SYSTEM_CLOCK
-) -> None:
+def serve(channel: Channel, handlers: Handlers, *, clock: Clock = exchange.SYSTEM_CLOCK) -> None:
     """Serve an association until it ends; while it is idle, send the reports that are due.
 
     A request for something that its context does not stand for is answered 0211 (unrecognized

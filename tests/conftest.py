@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import tls_material as material
+
 settings.register_profile("default", deadline=None, max_examples=100)
 settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
 settings.register_profile(
@@ -34,3 +36,9 @@ def peer() -> Callable[[str], str]:
         pytest.skip(reason)
 
     return require
+
+
+@pytest.fixture(scope="session")
+def tls_material(tmp_path_factory: pytest.TempPathFactory) -> material.TLSMaterial:
+    """Certificates of a server, a client, an expired and a foreign node (tests/tls_material.py)."""
+    return material.create(tmp_path_factory.mktemp("tls"))

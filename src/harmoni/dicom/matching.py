@@ -46,7 +46,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class UidList:
-    """List of UID matching (PS3.4 C.2.2.2.2): any one of the values.
+    r"""List of UID matching (PS3.4 C.2.2.2.2): any one of the values.
 
     A key of VR CS with several values, such as Modalities in Study `CT\\MR`, becomes one too.
     """

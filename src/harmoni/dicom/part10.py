@@ -67,7 +67,9 @@ def file_meta(
     """Preamble, `DICM` and File Meta Information in front of a data set (PS3.10 Table 7.1-1).
 
     Args:
-        sop_class_uid, sop_instance_uid, transfer_syntax_uid: those of the data set.
+        sop_class_uid: SOP Class UID of the data set.
+        sop_instance_uid: SOP Instance UID of the data set.
+        transfer_syntax_uid: how the data set is encoded.
         private_information: the value of (0002,0102); padded with a zero byte to an even length.
 
     Raises:

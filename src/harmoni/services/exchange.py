@@ -121,7 +121,8 @@ class Operation:
 
         Raises:
             AssociationEnded: the peer has gone.
-            RemoteProtocolError: it sent something else than C-CANCEL-RQ; the association is aborted.
+            RemoteProtocolError: it sent something else than C-CANCEL-RQ; the association is
+                aborted.
         """
         while self.channel.poll():
             message = self.channel.receive(TICK_S)

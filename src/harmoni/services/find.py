@@ -1,4 +1,4 @@
-"""Query, C-FIND, both roots (PS3.4 C.4.1, PS3.7 9.1.2): answers stream as the handler finds them."""
+"""Query, C-FIND, both roots (PS3.4 C.4.1, PS3.7 9.1.2): answers stream as they are found."""
 
 from collections.abc import Generator, Mapping
 from contextlib import closing

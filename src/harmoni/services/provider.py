@@ -75,7 +75,9 @@ def _take_response(channel: Channel, message: Message, reporter: Reporter) -> Ou
     return reporter.answered(message)
 
 
-def _perform(channel: Channel, message: Message, handlers: Handlers, clock: Clock) -> Outcome:
+def _perform(  # noqa: PLR0911 - one return for each service
+    channel: Channel, message: Message, handlers: Handlers, clock: Clock
+) -> Outcome:
     context, field = message.context, message.command.field
     if not context.as_scp:
         exchange.break_off(channel, f"{field.name} in a role that was not negotiated")

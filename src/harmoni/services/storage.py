@@ -307,7 +307,9 @@ def store(
         originator: of the C-MOVE that this is a sub-operation of.
         priority: (0000,0700).
         timeout_s: how long the peer may take to answer.
-        clock, on_other, on_tick: see `exchange.await_response`.
+        clock: measures the time.
+        on_other: takes other messages while the answer is awaited, as `exchange.await_response`.
+        on_tick: called while the answer is awaited, likewise.
 
     Returns:
         The C-STORE-RSP; its status says whether the peer has the instance.

@@ -246,8 +246,6 @@ def receive_report(channel: Channel, *, timeout_s: float) -> CommitmentReport | 
     operation = Operation(channel, message)
     data = exchange.receive_identifier(channel, message)
     try:
-        if command.event_type_id not in (ALL_COMMITTED, FAILURES_EXIST):
-            raise InvalidInput(f"a commitment report with event type {command.event_type_id}")
         report = commitment_data.parse_commitment_report(data, message.context.transfer_syntax)
     except InvalidInput as error:
         operation.respond(_INVALID_ARGUMENT, error_comment=storage.comment_of(error))

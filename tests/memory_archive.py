@@ -5,7 +5,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from harmoni.net.driver import Channel
 from pydicom import Dataset
 from pydicom.filereader import read_dataset
 
@@ -14,6 +13,7 @@ from harmoni.dicom.commitment_data import Reference
 from harmoni.dicom.identifier import Query, QueryLevel, Universal
 from harmoni.dicom.pdu import ProposedContext
 from harmoni.model.errors import AlreadyHeld, Damaged, HarmoniError, InvalidInput
+from harmoni.net.driver import Channel
 from harmoni.policy.access import Peer
 from harmoni.services.exchange import Outcome
 from harmoni.services.provider import Handlers

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Never
 
-from harmoni.dicom import dimse
+from harmoni.dicom import dimse, status
 from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.presentation import AcceptedContext
+from harmoni.dicom.status import Category
 from harmoni.model.errors import ProtocolError, Refused, RemoteProtocolError, Unreachable
 from harmoni.net.driver import AssociationEnded, Channel, Message
 from harmoni.runtime.clock import Clock, SystemClock
@@ -29,7 +30,7 @@ _RESPONSE_BIT: Final = 0x8000
 class NoResponse(Unreachable):
     """The peer did not answer a request in time; the association was aborted."""
 
-    code = "HZ-1006"
+    code = "HZ-1007"
 
 
 CONNECTION_ERRORS: Final = (AssociationEnded, NoResponse, ProtocolError)
@@ -88,7 +89,7 @@ class Operation:
 
     def respond(
         self,
-        status: int,
+        number: int,
         *,
         data_set: bytes | None = None,
         error_comment: str | None = None,
@@ -97,7 +98,7 @@ class Operation:
         """Send a response on the context of the request.
 
         Args:
-            status: see `harmoni.dicom.status`.
+            number: the status, see `harmoni.dicom.status`.
             data_set: an identifier, encoded in the transfer syntax of that context.
             error_comment: for a failure; no patient data.
             counts: of the sub-operations, in responses to C-MOVE and C-GET.
@@ -105,7 +106,7 @@ class Operation:
         counts = counts or _NO_COUNTS
         response = dimse.response(
             self.request.command,
-            status,
+            number,
             has_data_set=data_set is not None,
             error_comment=error_comment,
             number_of_remaining_suboperations=counts.remaining,
@@ -125,9 +126,10 @@ class Operation:
                 aborted.
         """
         while self.channel.poll():
-            message = self.channel.receive(TICK_S)
-            if message is not None:
-                self.take(message)
+            message = self.channel.receive(0)
+            if message is None:
+                return
+            self.take(message)
 
     def take(self, message: Message) -> None:
         """Take in a message that arrived during the operation (PS3.7 9.3.2.3)."""
@@ -210,6 +212,11 @@ def cancel(channel: Channel, context: AcceptedContext, request: Command) -> None
     channel.send(context, command)
 
 
+def is_pending(response: Command) -> bool:
+    """Whether more responses follow this one."""
+    return status.category(status_in(response)) is Category.PENDING
+
+
 def status_in(response: Command) -> int:
     """The status of a response, which `dimse.decode_command` has made sure of."""
     assert response.status is not None
@@ -220,7 +227,8 @@ def receive_identifier(channel: Channel, message: Message) -> bytes:
     """Read the data set of a message into memory, or give b"" when it has none.
 
     Raises:
-        OutOfResources: it is longer than `IDENTIFIER_LIMIT_BYTES`.
+        InvalidInput: it is longer than `IDENTIFIER_LIMIT_BYTES`; it was thrown away.
+        AssociationEnded: it never became complete.
     """
     return channel.receive_bytes(IDENTIFIER_LIMIT_BYTES) if message.command.has_data_set else b""
 

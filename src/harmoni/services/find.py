@@ -5,9 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from harmoni.dicom import identifier, status, uids
+from harmoni.dicom import identifier, uids
 from harmoni.dicom.dimse import Command, CommandField, Priority
 from harmoni.dicom.identifier import Query, QueryRoot, Universal, Wildcard
+from harmoni.dicom.status import Status
 from harmoni.model.errors import HarmoniError, OutOfResources, Refused
 from harmoni.net.driver import Channel, Message
 from harmoni.runtime.clock import Clock
@@ -59,7 +60,7 @@ def serve_find(
         max_answers: how many matches one query may have.
     """
     operation = Operation(channel, message)
-    answers, number, comment = 0, int(status.SUCCESS), ""
+    answers, number, comment = 0, int(Status.SUCCESS), ""
     try:
         query = _parse(channel, message)
         if not may_browse and not is_selective(query):
@@ -68,12 +69,12 @@ def serve_find(
             for values in matches:
                 operation.look()
                 if operation.cancelled:
-                    number = status.CANCEL
+                    number = Status.CANCEL
                     break
                 if answers == max_answers:
                     raise OutOfResources(f"more than {max_answers} matches: ask for less")
                 operation.respond(
-                    status.PENDING,
+                    Status.PENDING,
                     data_set=identifier.encode_answer(
                         query,
                         values,
@@ -165,7 +166,7 @@ def find(
     while True:
         response = exchange.await_response(channel, request, timeout_s=timeout_s, clock=clock)
         data = exchange.receive_identifier(channel, response)
-        if status.category(exchange.status_in(response.command)) is not status.Category.PENDING:
+        if not exchange.is_pending(response.command):
             return FindResult(tuple(answers), context.transfer_syntax, response.command)
         if len(answers) < max_answers:
             answers.append(data)

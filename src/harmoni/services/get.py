@@ -7,7 +7,7 @@ provider sends.
 from collections.abc import Mapping
 from typing import Final
 
-from harmoni.dicom import status, uids
+from harmoni.dicom import uids
 from harmoni.dicom.dimse import Command, CommandField, Priority
 from harmoni.dicom.identifier import QueryRoot
 from harmoni.model.errors import HarmoniError
@@ -141,7 +141,7 @@ def get(
             channel, request, timeout_s=timeout_s, clock=clock, on_other=take
         )
         data = exchange.receive_identifier(channel, response)
-        if status.category(exchange.status_in(response.command)) is not status.Category.PENDING:
+        if not exchange.is_pending(response.command):
             return RetrieveResult(response.command, data, context.transfer_syntax)
         if on_pending is not None and not on_pending(response.command):
             exchange.cancel(channel, context, request)

@@ -7,16 +7,16 @@ association goes over several, one after the other.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Final, Protocol
 
-from harmoni.dicom import status, uids
+from harmoni.dicom import uids
 from harmoni.dicom.dimse import Command, CommandField, Priority
 from harmoni.dicom.identifier import QueryRoot
 from harmoni.dicom.pdu import MAX_CONTEXTS, ProposedContext
 from harmoni.dicom.presentation import AcceptedContext
+from harmoni.dicom.status import Status
 from harmoni.model.errors import HarmoniError
-from harmoni.net.driver import AssociationEnded, Channel, Message
+from harmoni.net.driver import Channel, Message
 from harmoni.policy.access import Peer
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange, retrieve, storage
@@ -30,7 +30,6 @@ ROOT_OF_CLASS: Final[Mapping[str, QueryRoot]] = {
 }
 """The information model of each C-MOVE class."""
 
-_DESTINATION_UNKNOWN: Final = 0xA801
 _RELEASE_TIMEOUT_S: Final = 10.0
 
 
@@ -70,7 +69,8 @@ def serve_move(
         query = retrieve.parse(channel, message, ROOT_OF_CLASS[message.context.abstract_syntax])
         destination = handler.destination(message.command.move_destination or "")
         if destination is None:
-            return retrieve.refuse(operation, _DESTINATION_UNKNOWN, "move destination unknown")
+            number = Status.MOVE_DESTINATION_UNKNOWN
+            return retrieve.refuse(operation, number, "move destination unknown")
         plan = handler.plan(query)
     except exchange.CONNECTION_ERRORS:
         raise
@@ -152,9 +152,7 @@ class _Move:
             except exchange.CONNECTION_ERRORS:
                 self._fail(waiting)
             else:
-                # Everything was answered by now: how the association ends changes nothing.
-                with suppress(AssociationEnded):
-                    target.release(_RELEASE_TIMEOUT_S)
+                target.release(_RELEASE_TIMEOUT_S)
 
     def finish(self) -> Outcome:
         """Answer the requester.
@@ -263,7 +261,7 @@ def move(
     while True:
         response = exchange.await_response(channel, request, timeout_s=timeout_s, clock=clock)
         data = exchange.receive_identifier(channel, response)
-        if status.category(exchange.status_in(response.command)) is not status.Category.PENDING:
+        if not exchange.is_pending(response.command):
             return RetrieveResult(response.command, data, context.transfer_syntax)
         if on_pending is not None and not on_pending(response.command):
             exchange.cancel(channel, context, request)

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from harmoni.dicom import uids
 from harmoni.dicom.dimse import CommandField
+from harmoni.dicom.status import Status
 from harmoni.net.driver import Channel, Message
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange, find, get, move, storage, storage_commitment, verification
@@ -14,8 +14,6 @@ from harmoni.services.find import FindHandler
 from harmoni.services.move import MoveHandler
 from harmoni.services.storage import StoreHandler
 from harmoni.services.storage_commitment import CommitmentHandler, Reporter
-
-_UNRECOGNIZED_OPERATION: Final = 0x0211
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +105,10 @@ def _perform(  # noqa: PLR0911 - one return for each service
 
 def _refuse(channel: Channel, message: Message) -> Outcome:
     if message.command.has_data_set:
-        channel.receive_data_set(storage.Discard())
-    Operation(channel, message).respond(_UNRECOGNIZED_OPERATION)
+        channel.discard_data_set()
+    Operation(channel, message).respond(Status.UNRECOGNIZED_OPERATION)
     return Outcome(
         operation=message.command.field,
         sop_class_uid=message.context.abstract_syntax,
-        status=_UNRECOGNIZED_OPERATION,
+        status=Status.UNRECOGNIZED_OPERATION,
     )

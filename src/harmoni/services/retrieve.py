@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from harmoni.dicom import identifier, status
 from harmoni.dicom.dimse import Command
 from harmoni.dicom.identifier import Query, QueryRoot
+from harmoni.dicom.status import Category, Status
 from harmoni.model.errors import HarmoniError
 from harmoni.net.driver import Channel, Message
 from harmoni.runtime.clock import Clock
@@ -24,10 +25,6 @@ MAX_SUB_OPERATIONS: Final = 0xFFFF
 PENDING_INTERVAL_S: Final = 2.0
 """How often a pending response says how far a retrieval has come; some requesters give up after 5 s
 of silence."""
-
-_UNABLE_TO_COUNT: Final = 0xA701
-_UNABLE_TO_PERFORM: Final = 0xA702
-_COMPLETE_WITH_FAILURES: Final = 0xB000
 
 OnPending = Callable[[Command], bool]
 """Called by a requester for each pending response; False cancels the retrieval."""
@@ -71,9 +68,9 @@ class Progress:
         """Count a sub-operation by the status that its receiver answered."""
         self._remaining -= 1
         match status.category(store_status):
-            case status.Category.SUCCESS:
+            case Category.SUCCESS:
                 self._completed += 1
-            case status.Category.WARNING:
+            case Category.WARNING:
                 self._warning += 1
             case _:
                 self._failed.append(outgoing.sop_instance_uid)
@@ -95,7 +92,7 @@ class Progress:
         now_s = self._clock.monotonic_s()
         if now_s >= self._due_s:
             self._due_s = now_s + PENDING_INTERVAL_S
-            self._operation.respond(status.PENDING, counts=self._counts(remaining=self._remaining))
+            self._operation.respond(Status.PENDING, counts=self._counts(remaining=self._remaining))
 
     def finish(self) -> Outcome:
         """Send the final response (PS3.4 C.4.2.1.5, C.4.3.1.4); say how it went.
@@ -106,13 +103,13 @@ class Progress:
         operation = self._operation
         remaining = None
         if operation.cancelled and self._remaining:
-            number, remaining = int(status.CANCEL), self._remaining
+            number, remaining = int(Status.CANCEL), self._remaining
         elif not self._failed and not self._warning:
-            number = int(status.SUCCESS)
+            number = int(Status.SUCCESS)
         elif not self._completed and not self._warning:
-            number = _UNABLE_TO_PERFORM
+            number = int(Status.UNABLE_TO_PERFORM_SUBOPERATIONS)
         else:
-            number = _COMPLETE_WITH_FAILURES
+            number = int(Status.SUBOPERATIONS_WITH_FAILURES)
         context = operation.request.context
         failed_list = None
         if self._failed:
@@ -170,7 +167,9 @@ def refuse_size(operation: Operation, plan: Sequence[Outgoing]) -> Outcome | Non
     """Refuse a plan with more sub-operations than the counters can say; None: it is not."""
     if len(plan) <= MAX_SUB_OPERATIONS:
         return None
-    return refuse(operation, _UNABLE_TO_COUNT, f"more than {MAX_SUB_OPERATIONS} instances")
+    return refuse(
+        operation, Status.UNABLE_TO_CALCULATE_MATCHES, f"more than {MAX_SUB_OPERATIONS} instances"
+    )
 
 
 def sub_operation_id(number: int) -> int:

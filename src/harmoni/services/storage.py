@@ -7,13 +7,12 @@ never answered. As SCU a data set's bytes are sent as they are given, never look
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final, Protocol
 
-from harmoni.dicom import status
-from harmoni.dicom.association import DataSink
 from harmoni.dicom.dimse import Command, CommandField, Priority
+from harmoni.dicom.events import DataSink
 from harmoni.dicom.presentation import AcceptedContext
+from harmoni.dicom.status import Status
 from harmoni.model.errors import (
     AlreadyHeld,
     Busy,
@@ -27,7 +26,7 @@ from harmoni.model.errors import (
     Transient,
     Unreachable,
 )
-from harmoni.net.driver import AssociationEnded, Channel, Message
+from harmoni.net.driver import Channel, Message
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange
 from harmoni.services.exchange import Operation, Outcome
@@ -36,21 +35,21 @@ Buffer = bytes | bytearray | memoryview
 
 # The first class that fits counts. Every service answers from this table; what a status is called
 # differs between them (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5, PS3.7 Annex C), its number does not.
-_STATUS_OF_ERROR: Final[tuple[tuple[type[HarmoniError], int], ...]] = (
-    (OutOfResources, 0xA700),  # out of resources
-    (Busy, 0xA700),
-    (StorageFailed, 0xA700),
-    (Unreachable, 0xC001),  # unable to process: what is needed is away
-    (InvalidInput, 0xA900),  # data set or identifier does not match SOP class
-    (Damaged, 0xC002),  # unable to process: stored bytes are damaged
-    (NotHeld, 0x0112),  # no such SOP instance
-    (AlreadyHeld, 0x0131),  # duplicate transaction UID
-    (Refused, 0x0124),  # refused: not authorized
-    (HarmoniError, 0x0110),  # processing failure
+_STATUS_OF_ERROR: Final[tuple[tuple[type[HarmoniError], Status], ...]] = (
+    (OutOfResources, Status.OUT_OF_RESOURCES),
+    (Busy, Status.OUT_OF_RESOURCES),
+    (StorageFailed, Status.OUT_OF_RESOURCES),
+    (Unreachable, Status.UNABLE_TO_PROCESS),
+    (InvalidInput, Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS),
+    (Damaged, Status.UNABLE_TO_PROCESS),
+    (NotHeld, Status.NO_SUCH_SOP_INSTANCE),
+    (AlreadyHeld, Status.DUPLICATE_TRANSACTION_UID),
+    (Refused, Status.NOT_AUTHORIZED),
+    (HarmoniError, Status.PROCESSING_FAILURE),
 )
 
 
-def status_of(error: HarmoniError) -> int:
+def status_of(error: HarmoniError) -> Status:
     """The status by which an error is answered."""
     return next(number for kind, number in _STATUS_OF_ERROR if isinstance(error, kind))
 
@@ -58,9 +57,6 @@ def status_of(error: HarmoniError) -> int:
 def comment_of(error: HarmoniError) -> str:
     """Error Comment (0000,0902) for an error: its code and kind, which tell nothing of patients."""
     return f"{error.code} {type(error).__name__}"
-
-
-_DISCARD_BYTES: Final = 1 << 16
 
 
 class Incoming(DataSink, Protocol):
@@ -133,7 +129,7 @@ class Interrupted(Transient):
     Its cause is the error of whoever gave the data set.
     """
 
-    code = "HZ-1005"
+    code = "HZ-1008"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,66 +140,18 @@ class MoveOriginator:
     message_id: int
 
 
-class Discard:
-    """A sink for a data set that nobody wants: the peer sends it to its end in any case."""
+class _Counted:
+    """The handler's sink, and how many bytes went there."""
 
-    def __init__(self) -> None:
-        self._memory = memoryview(bytearray(_DISCARD_BYTES))
-
-    def reserve(self, wanted: int) -> memoryview:
-        """Give memory that is overwritten again and again."""
-        return self._memory[:wanted]
-
-    def commit(self, count: int) -> None:
-        """Forget them."""
-
-
-class _Guarded:
-    """A sink that fails once and discards the rest, so that the association outlives the error.
-
-    The peer must send its data set to the end in any case; the error is answered after that.
-    """
-
-    def __init__(self, incoming: Incoming | None) -> None:
-        self._incoming = incoming
-        self._sink: DataSink = Discard() if incoming is None else incoming
-        self.error: HarmoniError | None = None
+    def __init__(self, incoming: Incoming) -> None:
+        self.reserve = incoming.reserve
         self.size_bytes = 0
-
-    def reserve(self, wanted: int) -> memoryview:
-        """Give the handler's own memory, or, once it has failed, memory that is overwritten."""
-        try:
-            return self._sink.reserve(wanted)
-        except HarmoniError as error:
-            self._fail(error)
-            return self._sink.reserve(wanted)
+        self._commit = incoming.commit
 
     def commit(self, count: int) -> None:
         """Pass on how much was written."""
         self.size_bytes += count
-        try:
-            self._sink.commit(count)
-        except HarmoniError as error:
-            self._fail(error)
-
-    def _fail(self, error: HarmoniError) -> None:
-        self.error = error
-        self._sink = Discard()
-        self.abandon()
-
-    def finish(self) -> None:
-        """Keep what came; raises what went wrong on the way."""
-        incoming, self._incoming = self._incoming, None
-        if self.error is not None:
-            raise self.error
-        if incoming is not None:
-            incoming.finish()
-
-    def abandon(self) -> None:
-        """Forget what came."""
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None:
-            incoming.abandon()
+        self._commit(count)
 
 
 def serve_store(channel: Channel, message: Message, handler: StoreHandler) -> Outcome:
@@ -217,34 +165,41 @@ def serve_store(channel: Channel, message: Message, handler: StoreHandler) -> Ou
         AssociationEnded: the connection was lost in the middle; the instance was abandoned.
     """
     command = message.command
-    sink = _Guarded(None)
-    try:
-        sink = _Guarded(_begin(message, handler))
-    except HarmoniError as error:
-        sink.error = error
-    try:
-        if command.has_data_set:
-            channel.receive_data_set(sink)
-    except BaseException:
-        sink.abandon()
-        raise
-    number, error_comment = status.SUCCESS, ""
-    try:
-        sink.finish()
-    except HarmoniError as error:
-        number, error_comment = _status_of_store(error), comment_of(error)
     operation = Operation(channel, message)
-    if error_comment:
-        operation.respond(number, error_comment=error_comment)
-    else:
-        operation.respond(number)
+    number, comment, received_bytes = int(Status.SUCCESS), "", 0
+    try:
+        received_bytes = _receive(channel, message, handler)
+    except exchange.CONNECTION_ERRORS:
+        raise
+    except HarmoniError as error:
+        number, comment = _status_of_store(error), comment_of(error)
+    operation.respond(number, error_comment=comment or None)
     return Outcome(
         operation=CommandField.C_STORE_RQ,
         sop_class_uid=command.affected_sop_class_uid or message.context.abstract_syntax,
         status=number,
-        why=error_comment,
-        received_bytes=sink.size_bytes,
+        why=comment,
+        received_bytes=received_bytes,
     )
+
+
+def _receive(channel: Channel, message: Message, handler: StoreHandler) -> int:
+    """Take the data set to where it is durable; give its size in bytes."""
+    try:
+        incoming = _begin(message, handler)
+    except HarmoniError:
+        if message.command.has_data_set:
+            channel.discard_data_set()
+        raise
+    sink = _Counted(incoming)
+    try:
+        # An error of the sink comes out when the peer has sent everything.
+        channel.receive_data_set(sink)
+    except BaseException:
+        incoming.abandon()
+        raise
+    incoming.finish()
+    return sink.size_bytes
 
 
 class _WrongClass(InvalidInput):
@@ -252,7 +207,9 @@ class _WrongClass(InvalidInput):
 
 
 def _status_of_store(error: HarmoniError) -> int:
-    return status.SOP_CLASS_NOT_SUPPORTED if isinstance(error, _WrongClass) else status_of(error)
+    if isinstance(error, _WrongClass):
+        return Status.SOP_CLASS_NOT_SUPPORTED
+    return status_of(error)
 
 
 def _begin(message: Message, handler: StoreHandler) -> Incoming:
@@ -302,7 +259,7 @@ def store(
         channel: the association.
         context: names SOP class and transfer syntax; see `find_context`.
         sop_instance_uid: Affected SOP Instance UID.
-        data_set: the data set in chunks. The first is asked for before anything is sent.
+        data_set: the data set in chunks, which are not copied.
         message_id: 1 to 65,535, not one that is outstanding on this association.
         originator: of the C-MOVE that this is a sub-operation of.
         priority: (0000,0700).
@@ -317,12 +274,10 @@ def store(
     Raises:
         AssociationEnded: the peer has gone.
         NoResponse: no answer in time; the association is aborted.
-        Interrupted: `data_set` failed after its first chunk; the association is aborted, so that
-            the peer never has a whole wrong object.
-        HarmoniError: `data_set` failed for its first chunk; nothing was sent.
+        Interrupted: `data_set` failed in the middle; the association is aborted, so that the peer
+            never has a whole wrong object.
+        HarmoniError: `data_set` failed before anything was sent; the association stands.
     """
-    chunks = iter(data_set)
-    first = next(chunks, b"")
     request = Command(
         field=CommandField.C_STORE_RQ,
         has_data_set=True,
@@ -334,11 +289,12 @@ def store(
         move_originator_message_id=None if originator is None else originator.message_id,
     )
     try:
-        channel.send(context, request, chain((first,), chunks))
-    except AssociationEnded:
+        channel.send(context, request, data_set)
+    except exchange.CONNECTION_ERRORS:
         raise
     except HarmoniError as error:
-        channel.abort()
+        if channel.ended is None:
+            raise
         raise Interrupted(
             "an instance could not be read to its end while it was sent: association aborted"
         ) from error

@@ -13,6 +13,7 @@ from harmoni.dicom import commitment_data, status, uids
 from harmoni.dicom.commitment_data import CommitmentReport, Reference
 from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.presentation import AcceptedContext
+from harmoni.dicom.status import Category, Status
 from harmoni.model.errors import HarmoniError, InvalidInput
 from harmoni.net.driver import Channel, Message
 from harmoni.runtime.clock import Clock
@@ -25,11 +26,6 @@ ALL_COMMITTED: Final = 1
 """Event type of a report without failures (PS3.4 J.3.3.1)."""
 FAILURES_EXIST: Final = 2
 """Event type of a report with failures."""
-
-_NO_SUCH_INSTANCE: Final = 0x0112
-_INVALID_ARGUMENT: Final = 0x0115
-_NO_SUCH_SOP_CLASS: Final = 0x0118
-_NO_SUCH_ACTION: Final = 0x0123
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +69,11 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
     """Accept a commitment request (N-ACTION-RQ, PS3.4 J.3.2)."""
     operation = Operation(channel, message)
     references: Sequence[Reference] = ()
-    number, comment = int(status.SUCCESS), ""
+    number, comment = int(Status.SUCCESS), ""
     try:
         data = exchange.receive_identifier(channel, message)
         number = _status_of_action(message.command)
-        if number == status.SUCCESS:
+        if number == Status.SUCCESS:
             transaction_uid, references = commitment_data.parse_commitment_request(
                 data, message.context.transfer_syntax
             )
@@ -85,7 +81,7 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
     except exchange.CONNECTION_ERRORS:
         raise
     except InvalidInput as error:
-        number, comment = _INVALID_ARGUMENT, storage.comment_of(error)
+        number, comment = Status.INVALID_ARGUMENT_VALUE, storage.comment_of(error)
     except HarmoniError as error:
         number, comment = storage.status_of(error), storage.comment_of(error)
     operation.respond(number, error_comment=comment or None)
@@ -100,12 +96,12 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
 
 def _status_of_action(command: Command) -> int:
     if command.requested_sop_class_uid != uids.STORAGE_COMMITMENT_PUSH:
-        return _NO_SUCH_SOP_CLASS
+        return Status.NO_SUCH_SOP_CLASS
     if command.requested_sop_instance_uid != uids.STORAGE_COMMITMENT_PUSH_INSTANCE:
-        return _NO_SUCH_INSTANCE
+        return Status.NO_SUCH_SOP_INSTANCE
     if command.action_type_id != REQUEST_COMMITMENT:
-        return _NO_SUCH_ACTION
-    return int(status.SUCCESS)
+        return Status.NO_SUCH_ACTION_TYPE
+    return int(Status.SUCCESS)
 
 
 class Reporter:
@@ -173,7 +169,7 @@ class Reporter:
         exchange.receive_identifier(self._channel, message)
         self._outstanding = None
         number = exchange.status_in(message.command)
-        if status.category(number) is status.Category.SUCCESS:
+        if status.category(number) is Category.SUCCESS:
             self._handler.answered(report)
         self.tick()
         return Outcome(
@@ -248,7 +244,7 @@ def receive_report(channel: Channel, *, timeout_s: float) -> CommitmentReport | 
     try:
         report = commitment_data.parse_commitment_report(data, message.context.transfer_syntax)
     except InvalidInput as error:
-        operation.respond(_INVALID_ARGUMENT, error_comment=storage.comment_of(error))
+        operation.respond(Status.INVALID_ARGUMENT_VALUE, error_comment=storage.comment_of(error))
         raise
-    operation.respond(status.SUCCESS)
+    operation.respond(Status.SUCCESS)
     return report

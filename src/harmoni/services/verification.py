@@ -1,7 +1,8 @@
 """Verification, C-ECHO (PS3.4 Annex A, PS3.7 9.1.5)."""
 
-from harmoni.dicom import status, uids
+from harmoni.dicom import uids
 from harmoni.dicom.dimse import Command, CommandField
+from harmoni.dicom.status import Status
 from harmoni.net.driver import Channel, Message
 from harmoni.services import exchange
 from harmoni.services.exchange import Operation, Outcome
@@ -9,9 +10,9 @@ from harmoni.services.exchange import Operation, Outcome
 
 def serve_echo(channel: Channel, message: Message) -> Outcome:
     """Answer a C-ECHO-RQ with success."""
-    Operation(channel, message).respond(status.SUCCESS)
+    Operation(channel, message).respond(Status.SUCCESS)
     return Outcome(
-        operation=CommandField.C_ECHO_RQ, sop_class_uid=uids.VERIFICATION, status=status.SUCCESS
+        operation=CommandField.C_ECHO_RQ, sop_class_uid=uids.VERIFICATION, status=Status.SUCCESS
     )
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import itertools
 
 import pytest
 import tink
@@ -90,7 +91,7 @@ def test_we_open_what_tink_encrypts(oracle, size):
 def test_property_chunks_of_any_size_give_the_bytes_of_the_whole(size, cuts):
     plaintext = plaintext_of(size)
     places = sorted({0, size, *(cut for cut in cuts if cut < size)})
-    chunks = [plaintext[a:b] for a, b in zip(places, places[1:], strict=False)]
+    chunks = [plaintext[a:b] for a, b in itertools.pairwise(places)]
     encryptor = streaming.Encryptor(
         data_key=KEY, associated_data=BOUND, salt=SALT, nonce_prefix=PREFIX
     )

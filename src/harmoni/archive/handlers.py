@@ -176,7 +176,7 @@ class Retrieving:
             host=destination.host,
             port=destination.port,
             # The certificate names a hospital, not a host: the name is checked below.
-            context=tls.client_context(self._tls_files, check_hostname=False),
+            tls=tls.client_context(self._tls_files, check_hostname=False),
             called_ae_title=destination.ae_title,
             calling_ae_title=self._ae_title,
             contexts=contexts,

@@ -173,7 +173,7 @@ class Worker:
 
 def _window(request: AssociateRQ) -> AsynchronousOperationsWindow | None:
     """What of a proposed window is granted to one of our own nodes; 0 means "as you like"."""
-    proposed = request.user_information.asynchronous_operations_window
+    proposed = request.user_information.window
     if proposed is None:
         return None
     return AsynchronousOperationsWindow(

@@ -76,6 +76,11 @@ class Commitments:
                 ),
             )
 
+    def waiting(self) -> int:
+        """How many transactions are not final yet."""
+        with self._index.reader() as connection:
+            return len(commitment.unresolved(connection))
+
     def due(self, requester: str) -> list[Transaction]:
         """The requester's transactions whose report is due, oldest first."""
         with self._index.reader() as connection:

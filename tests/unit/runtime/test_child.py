@@ -34,7 +34,7 @@ def test_without_a_supervisor_nothing_is_said_and_nothing_watched(monkeypatch):
 
 def test_the_parents_pipe_is_not_handed_on_to_grandchildren(monkeypatch):
     theirs, ours = os.pipe()
-    os.set_inheritable(theirs, True)  # noqa: FBT003 - positional only
+    os.set_inheritable(theirs, True)
     monkeypatch.setenv(child.PARENT_FD_VARIABLE, str(theirs))
     lost = threading.Event()
     child.ParentWatch(lost.set)

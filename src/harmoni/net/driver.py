@@ -71,6 +71,7 @@ class Channel:
         self._link = link
         self._association = link.association
         self._idle_s = idle_s
+        self._tick_s = min(TICK_S, idle_s)
         self._draining = draining
         self._data_set_waits = False
 
@@ -127,8 +128,8 @@ class Channel:
         until_s = None if timeout_s is None else clock.monotonic_s() + timeout_s
         while True:
             self._leave_if_draining()
-            tick_s = clock.monotonic_s() + TICK_S
-            match self._link.next_event(tick_s if until_s is None else min(until_s, tick_s)):
+            next_s = clock.monotonic_s() + self._tick_s
+            match self._link.next_event(next_s if until_s is None else min(until_s, next_s)):
                 case CommandReceived(context_id, command, has_data_set):
                     self.messages_received += 1
                     self._data_set_waits = has_data_set
@@ -160,7 +161,9 @@ class Channel:
         guarded = GuardedSink(sink)
         clock = self._link.clock
         self._link.add(self._association.receive_data_set(guarded, clock.monotonic_s()))
-        while not isinstance(self._link.next_event(clock.monotonic_s() + TICK_S), DataSetReceived):
+        while not isinstance(
+            self._link.next_event(clock.monotonic_s() + self._tick_s), DataSetReceived
+        ):
             self._abort_if_idle()
         self._data_set_waits = False
         if guarded.error is not None:

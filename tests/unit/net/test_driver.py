@@ -26,7 +26,7 @@ A_ABORT = 0x07
 class Ends:
     """The requestor's channel, the acceptor's, and their sockets."""
 
-    def __init__(self, pair, *, clock=None, stall_s=30.0, draining=None, artim_s=0.05):
+    def __init__(self, pair, *, clock=None, stall_s=30.0, idle_s=600.0, draining=None):
         self.clock = clock or SystemClock()
         self.sockets = pair
         self.sending = None
@@ -34,7 +34,7 @@ class Ends:
             Link(
                 Association(
                     requestor=requestor,
-                    limits=Limits(artim_s=artim_s),
+                    limits=Limits(artim_s=0.05),
                     now_s=self.clock.monotonic_s(),
                 ),
                 Transport(connection, clock=self.clock, stall_s=stall_s),
@@ -57,7 +57,7 @@ class Ends:
         ours.flush()
         theirs.next_event(None)
         self.requestor = Channel(theirs, facts=FACTS)
-        self.acceptor = Channel(ours, facts=FACTS, token="token", draining=draining)
+        self.acceptor = Channel(ours, facts=FACTS, token="token", idle_s=idle_s, draining=draining)
 
     def echo(self):
         """Go once there and back, after what is being sent."""
@@ -302,6 +302,20 @@ def test_an_idle_association_is_aborted(pair):
     pair[0].close()
     ended = receiving.result()
     assert (ended.kind, ended.why) == (Ending.TIMEOUT, "no byte moved for 600 s")
+
+
+def test_a_data_set_that_stops_coming_is_aborted(ends):
+    ends.requestor.send(ends.requestor.contexts[3], STORE, [bytes(1000)])
+    there = ends.sockets[1].recv(100_000)
+    with_peer = socket.socketpair()
+    stopping = Ends(with_peer, idle_s=0.05)
+    with_peer[0].sendall(there[:-10])
+    stopping.acceptor.receive(5)
+    with pytest.raises(AssociationEnded, match=r"no byte moved for 0\.05 s") as ended:
+        stopping.acceptor.receive_data_set(Memory())
+    assert ended.value.kind is Ending.TIMEOUT
+    assert with_peer[0].recv(10)[0] == A_ABORT
+    with_peer[0].close()
 
 
 def test_a_receiver_that_stalls_is_given_up(pair):

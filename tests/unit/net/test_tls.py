@@ -5,6 +5,7 @@ import ssl
 import warnings
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 import tls_material as material
 from harmoni.fleet import ca
@@ -202,6 +203,21 @@ def test_a_key_of_another_certificate_is_refused(tls_material):
         tls.server_context(
             tls.TLSFiles(files.certificate, tls_material.client.key, files.authorities)
         )
+
+
+def test_an_encrypted_key_is_refused_without_asking_at_the_terminal(tls_material, tmp_path):
+    files = tls_material.server
+    key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(ConfigurationError, match="without a password"):
+        tls.server_context(tls.TLSFiles(files.certificate, encrypted, files.authorities))
 
 
 def test_no_session_outlives_its_connection(tls_material, server_context):

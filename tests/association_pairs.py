@@ -1,4 +1,4 @@
-"""Two associations joined in memory, and sinks that remember: what upper-layer tests are built of."""
+"""Two associations joined in memory, and sinks that remember."""
 
 from collections.abc import Callable, Iterable
 

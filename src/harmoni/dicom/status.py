@@ -1,7 +1,7 @@
 """DIMSE status codes (PS3.7 Annex C; per service PS3.4 B.2.3, C.4, J.3): numbers, kinds, texts.
 
-Only what we send has a name. `category` sorts any code; `meaning` explains one for a log. Which error
-of ours becomes which status is decided in `services`.
+Only what we send has a name. `category` sorts any code, `meaning` explains one for a log. Which
+error of ours becomes which status is decided in `services`.
 """
 
 from enum import Enum, IntEnum

@@ -691,3 +691,29 @@ def test_the_roles_of_the_negotiation_are_in_the_answer():
     requestor.feed(sent(acceptor.association))
     assert requestor.association.contexts[1].as_scp
     assert acceptor.association.contexts[1].as_scu
+
+
+def test_nothing_more_is_received_once_the_transport_is_to_be_closed():
+    requestor = in_state(State.STA5)
+    requestor.feed(pdu.encode(pdu.AssociateRJ(2, 3, 2)))
+    assert requestor.association.closing
+    assert requestor.association.received(0, 0.0) == []
+    assert requestor.association.received(10, 0.0) == []
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_sink_without_memory_is_our_callers_fault(size):
+    requestor, acceptor = established()
+    association = acceptor.association
+    data = wire(requestor.association, 1, store(), [bytes(size)])
+    memory = association.receive_buffer()
+    count = min(len(memory), len(data))
+    memory[:count] = data[:count]
+    association.received(count, 0.0)
+    with pytest.raises(LocalProtocolError, match="no memory"):
+        association.receive_data_set(Collect(window=0), 0.0)
+    events = association.receive_data_set(Collect(), 0.0)
+    if not events:
+        association.receive_data_set(Collect(window=0), 0.0)
+        with pytest.raises(LocalProtocolError, match="no memory"):
+            association.receive_buffer()

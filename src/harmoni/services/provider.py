@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Never
 
 from harmoni.dicom import uids
 from harmoni.dicom.dimse import CommandField
@@ -38,7 +39,7 @@ class Handlers:
     """How many matches one query may have."""
 
 
-def serve(channel: Channel, handlers: Handlers, *, clock: Clock = exchange.SYSTEM_CLOCK) -> None:
+def serve(channel: Channel, handlers: Handlers, *, clock: Clock = exchange.SYSTEM_CLOCK) -> Never:
     """Serve an association until it ends; while it is idle, send the reports that are due.
 
     A request for something that its context does not stand for is answered 0211 (unrecognized
@@ -51,10 +52,7 @@ def serve(channel: Channel, handlers: Handlers, *, clock: Clock = exchange.SYSTE
         clock: measures waits.
 
     Raises:
-        AssociationEnded: it ended, by release or otherwise. This function ends in no other way
-            than by an exception.
-        Interrupted: we aborted it, because an instance was found damaged while it was being sent.
-        RemoteProtocolError: we aborted it, because the peer broke the protocol.
+        AssociationEnded: always: it ended, by release or otherwise.
     """
     reporter = Reporter(channel, handlers.commitment, retrieve_ae_title=handlers.ae_title)
     while True:

@@ -19,9 +19,10 @@ from harmoni.dicom.events import (
 )
 from harmoni.dicom.pdu import AbortReason, AbortSource, AssociateAC, AssociateRQ
 from harmoni.dicom.presentation import AcceptedContext
-from harmoni.model.errors import HarmoniError, InvalidInput, LocalProtocolError
+from harmoni.model.errors import LocalProtocolError
 from harmoni.net.link import AssociationEnded, Ending, Link
-from harmoni.net.tls import CertificateFacts
+from harmoni.net.peer import PeerFacts
+from harmoni.net.sinks import Discarding, Gathering, GuardedSink
 from harmoni.net.transport import TICK_S, Buffer
 
 __all__ = ["AssociationEnded", "Channel", "Ending", "Message", "PeerFacts"]
@@ -30,24 +31,6 @@ IDLE_S: Final = 600.0
 STALL_S: Final = 60.0
 # How long a peer may take to agree when we end an association in a drain.
 _DRAIN_RELEASE_S: Final = 2.0
-_SCRATCH_BYTES: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class PeerFacts:
-    """What the connection itself shows of a peer.
-
-    Attributes:
-        address: the peer's IP address.
-        port: the peer's port.
-        local_port: ours.
-        certificate: of a TLS connection; None on a plain one.
-    """
-
-    address: str
-    port: int
-    local_port: int
-    certificate: CertificateFacts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +157,7 @@ class Channel:
             raise LocalProtocolError(
                 "no data set waits: the last message has none, or it was taken"
             )
-        guarded = _GuardedSink(sink)
+        guarded = GuardedSink(sink)
         clock = self._link.clock
         self._link.add(self._association.receive_data_set(guarded, clock.monotonic_s()))
         while not isinstance(self._link.next_event(clock.monotonic_s() + TICK_S), DataSetReceived):
@@ -191,7 +174,7 @@ class Channel:
             AssociationEnded: the data set will never be complete.
             LocalProtocolError: no data set waits.
         """
-        gathered = _Gathering(limit_bytes)
+        gathered = Gathering(limit_bytes)
         self.receive_data_set(gathered)
         return bytes(gathered.data)
 
@@ -202,7 +185,7 @@ class Channel:
             AssociationEnded: it never became complete.
             LocalProtocolError: no data set waits.
         """
-        self.receive_data_set(_Discarding())
+        self.receive_data_set(Discarding())
 
     def poll(self) -> bool:
         """Whether the peer has sent something, such as C-CANCEL, or is gone.
@@ -273,7 +256,7 @@ class Channel:
                 case ReleaseRequested():  # both asked at the same time (PS3.8 9.2.3)
                     self._association.confirm_release(now_s=clock.monotonic_s())
                 case CommandReceived(has_data_set=True):
-                    discarding = _Discarding()
+                    discarding = Discarding()
                     now_s = clock.monotonic_s()
                     self._link.add(self._association.receive_data_set(discarding, now_s))
                 case _:
@@ -313,61 +296,3 @@ class Channel:
             return
         self.release(_DRAIN_RELEASE_S)
         self._link.require_open()
-
-
-class _GuardedSink:
-    """Keeps an error of the sink for later and goes on without it, to the end of the data set."""
-
-    def __init__(self, sink: DataSink) -> None:
-        self.error: HarmoniError | None = None
-        self._sink = sink
-
-    def reserve(self, wanted: int) -> memoryview:
-        try:
-            return self._sink.reserve(wanted)
-        except HarmoniError as error:
-            self._give_up(error)
-            return self._sink.reserve(wanted)
-
-    def commit(self, count: int) -> None:
-        try:
-            self._sink.commit(count)
-        except HarmoniError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: HarmoniError) -> None:
-        self.error = error
-        self._sink = _Discarding()
-
-
-class _Discarding:
-    """A sink that keeps nothing."""
-
-    def __init__(self) -> None:
-        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
-
-    def reserve(self, wanted: int) -> memoryview:
-        return self._scratch[:wanted]
-
-    def commit(self, count: int) -> None:
-        pass
-
-
-class _Gathering:
-    """A sink that keeps everything, up to a limit."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.data = bytearray()
-        self._limit_bytes = limit_bytes
-        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
-
-    def reserve(self, wanted: int) -> memoryview:
-        return self._scratch[:wanted]
-
-    def commit(self, count: int) -> None:
-        if len(self.data) + count > self._limit_bytes:
-            raise InvalidInput(
-                f"a data set of more than {self._limit_bytes} bytes: no request needs so much; "
-                "ask for less at a time"
-            )
-        self.data += self._scratch[:count]

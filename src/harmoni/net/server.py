@@ -8,92 +8,29 @@ aborted; the process goes on.
 
 import selectors
 import socket
-import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 
-from harmoni.dicom.association import Association
-from harmoni.dicom.events import AssociateRequested, Limits
-from harmoni.dicom.items import AsynchronousOperationsWindow, UserInformation
 from harmoni.dicom.pdu import AbortSource, AssociateRQ
-from harmoni.dicom.presentation import Negotiated
-from harmoni.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from harmoni.model.errors import HarmoniError
-from harmoni.model.identifiers import HospitalId
 from harmoni.net import tls
-from harmoni.net.driver import IDLE_S, STALL_S, Channel, PeerFacts
-from harmoni.net.link import AssociationEnded, Ending, Link
-from harmoni.net.transport import Transport
+from harmoni.net.acceptor import Accepted, Acceptor, Decision, Rejected, ServerLimits, Visit
+from harmoni.net.driver import Channel
+from harmoni.net.link import AssociationEnded, Ending
+from harmoni.net.peer import PeerFacts, plain_address
 from harmoni.runtime.clock import Clock
 from harmoni.runtime.log import Log, bound
 from harmoni.runtime.metrics import Metrics
 
+__all__ = ["Accepted", "Decision", "Rejected", "Server", "ServerLimits", "adopt", "listen"]
+
 BACKLOG: Final = 512
-# Congestion in the words of PS3.8 Table 9-21: transient, presentation-related, local limit exceeded.
-_CONGESTED: Final = (2, 3, 2)
-# Connections beyond the limit that are still answered politely, each in a thread; others are closed.
+# Connections beyond the limit that are still answered, each in a thread; the rest is just closed.
 _ANSWERED_SURPLUS: Final = 32
 _OUT_OF_FILES_PAUSE_S: Final = 0.2
 _LAST_WAIT_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """The association is accepted.
-
-    Attributes:
-        negotiated: contexts and roles.
-        token: handed on as `Channel.token`: what is known about the peer from now on.
-        hospital: for the log; None for a peer that belongs to none.
-        window: the granted asynchronous operations window, if one was proposed.
-    """
-
-    negotiated: Negotiated
-    token: object
-    hospital: HospitalId | None = None
-    window: AsynchronousOperationsWindow | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """The association is rejected with the three numbers of PS3.8 Table 9-21.
-
-    Attributes:
-        why: for our log only; the peer learns the numbers.
-    """
-
-    result: int
-    source: int
-    reason: int
-    why: str = ""
-
-
-Decision = Accepted | Rejected
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLimits:
-    """What this process gives to its peers together, and to each.
-
-    Attributes:
-        associations: at once; more are told to come back later.
-        associations_per_address: at once from one IP address, likewise.
-        handshake_s: for the whole TLS handshake.
-        idle_s: how long no byte may move in an association.
-        stall_s: how long a peer may take none of our bytes.
-        association: of each association; its ARTIM bounds the wait for A-ASSOCIATE-RQ.
-    """
-
-    associations: int = 128
-    associations_per_address: int = 32
-    handshake_s: float = 10.0
-    idle_s: float = IDLE_S
-    stall_s: float = STALL_S
-    association: Limits = field(default_factory=Limits)
 
 
 def listen(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
@@ -114,35 +51,15 @@ def listen(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
     listener = socket.create_server(
         (host, port), family=family, backlog=backlog, dualstack_ipv6=host == "::"
     )
-    listener.setblocking(False)
+    listener.settimeout(0)
     return listener
 
 
 def adopt(descriptor: int) -> socket.socket:
     """Take over a listening socket that was inherited by number."""
     listener = socket.socket(fileno=descriptor)
-    listener.setblocking(False)
+    listener.settimeout(0)
     return listener
-
-
-class _Visit:
-    """One connection, from accept to close."""
-
-    def __init__(self, connection: socket.socket, address: str, *, congested: bool) -> None:
-        self.connection = connection
-        self.address = address
-        self.congested = congested
-        self.link: Link | None = None
-        self.channel: Channel | None = None
-        self.request: AssociateRQ | None = None
-        self.hospital: HospitalId | None = None
-        self.outcome = ""
-        self.why = ""
-
-    def interrupt(self) -> None:
-        """Wake the visit's thread out of whatever wait it is in."""
-        with suppress(OSError):
-            socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
 
 
 class Server:
@@ -172,18 +89,24 @@ class Server:
         metrics: Metrics,
     ) -> None:
         self._sockets = list(sockets)
-        self._decide = decide
-        self._serve = serve
         self._limits = limits
         self._clock = clock
         self._log = log
         self._draining = threading.Event()
+        self._acceptor = Acceptor(
+            decide=decide,
+            serve=serve,
+            limits=limits,
+            clock=clock,
+            log=log,
+            draining=self._draining,
+        )
         self._changed = threading.Condition()
-        self._visits: set[_Visit] = set()
+        self._visits: set[Visit] = set()
         self._by_address: Counter[str] = Counter()
         self._number = 0
         self._wake, self._woken = socket.socketpair()
-        self._acceptor = threading.Thread(target=self._accept_all, name="accept", daemon=True)
+        self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
         self._open_gauge = metrics.gauge("associations_open", "Connections being served.")
         self._ended_count = metrics.counter(
             "associations_ended", "Connections that ended, by outcome.", ["outcome"]
@@ -194,7 +117,7 @@ class Server:
 
     def start(self) -> None:
         """Begin to accept."""
-        self._acceptor.start()
+        self._accepting.start()
 
     @property
     def open_associations(self) -> int:
@@ -214,7 +137,7 @@ class Server:
         until_s = self._clock.monotonic_s() + timeout_s
         self._draining.set()
         self._wake.close()
-        self._acceptor.join()
+        self._accepting.join()
         for listener, _ in self._sockets:
             listener.close()
         with self._changed:
@@ -249,7 +172,7 @@ class Server:
             self._log.error("accepting failed", errno=error.errno)
             self._draining.wait(_OUT_OF_FILES_PAUSE_S)
             return
-        visit = self._admit(connection, str(address[0]))
+        visit = self._admit(connection, plain_address(address[0]), address[1])
         if visit is None:
             self._ended_count.labels("turned away").inc()
             connection.close()
@@ -258,14 +181,14 @@ class Server:
             threading.Thread(
                 target=self._attend,
                 args=(visit, context),
-                name=f"association-{self._number}",
+                name=f"association-{visit.number}",
                 daemon=True,
             ).start()
         except RuntimeError:
             self._log.error("no thread for another association")
             self._forget(visit)
 
-    def _admit(self, connection: socket.socket, address: str) -> _Visit | None:
+    def _admit(self, connection: socket.socket, address: str, port: int) -> Visit | None:
         limits = self._limits
         with self._changed:
             if len(self._visits) >= limits.associations + _ANSWERED_SURPLUS:
@@ -274,14 +197,14 @@ class Server:
                 len(self._visits) >= limits.associations
                 or self._by_address[address] >= limits.associations_per_address
             )
-            visit = _Visit(connection, address, congested=congested)
+            self._number += 1
+            visit = Visit(self._number, connection, address, port, congested=congested)
             self._visits.add(visit)
             self._by_address[address] += 1
-            self._number += 1
             self._open_gauge.set(len(self._visits))
             return visit
 
-    def _forget(self, visit: _Visit) -> None:
+    def _forget(self, visit: Visit) -> None:
         with suppress(OSError):
             visit.connection.close()
         with self._changed:
@@ -292,21 +215,29 @@ class Server:
             self._open_gauge.set(len(self._visits))
             self._changed.notify_all()
 
-    def _attend(self, visit: _Visit, context: tls.ServerContext | None) -> None:
+    def _attend(self, visit: Visit, context: tls.ServerContext | None) -> None:
         started_s = self._clock.monotonic_s()
-        with bound(association=self._number, address=visit.address):
+        with bound(association=visit.number, address=visit.address):
             try:
-                self._converse(visit, context)
+                self._acceptor.attend(visit, context)
             except AssociationEnded as ended:
-                visit.outcome = visit.outcome or ended.kind
-                visit.why = visit.why or ended.why
+                visit.conclude(ended.kind, ended.why)
             except Exception as error:  # noqa: BLE001 - a failed association must not end a worker
-                visit.outcome, visit.why = "failed", type(error).__name__
+                visit.conclude("failed", type(error).__name__)
                 self._log.error("association failed", exc_info=error)
                 if visit.link is not None:
-                    visit.link.abort(
-                        AbortSource.SERVICE_PROVIDER, 0, kind=Ending.ABORTED, why="we failed"
-                    )
+                    visit.link.abort(AbortSource.SERVICE_PROVIDER, 0, kind=Ending.ABORTED, why="")
             finally:
+                self._count(visit)
+                self._log.info(
+                    "association ended",
+                    seconds=round(self._clock.monotonic_s() - started_s, 3),
+                    **visit.log_fields(),
+                )
                 self._forget(visit)
-                self._conclude(visit, self._clock.monotonic_s() - started_s)
+
+    def _count(self, visit: Visit) -> None:
+        self._ended_count.labels(visit.outcome).inc()
+        if visit.link is not None:
+            self._bytes_count.labels("received").inc(visit.link.transport.bytes_received)
+            self._bytes_count.labels("sent").inc(visit.link.transport.bytes_sent)

@@ -64,7 +64,8 @@ class Transport:
         self._poll.register(connection, select.POLLIN)
         self._is_tcp = connection.family in {socket.AF_INET, socket.AF_INET6}
         if self._is_tcp:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # the peer may be gone already; the first read will tell
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._timeout_s = TICK_S
         connection.settimeout(TICK_S)
         self._acknowledge_quickly()
@@ -87,7 +88,7 @@ class Transport:
         except TimeoutError:
             return None
         except OSError as error:  # ssl.SSLError is one
-            self.failure = _describe(error)
+            self.failure = describe(error)
             count = 0
         if count == 0:
             self.ended = True
@@ -126,7 +127,7 @@ class Transport:
                 for piece in _joined(buffers):
                     self._write_whole(piece)
         except OSError as error:
-            self.failure = _describe(error)
+            self.failure = describe(error)
             raise TransportFailed(self.failure) from error
 
     def _write_gathered(self, buffers: list[Buffer]) -> None:
@@ -193,7 +194,7 @@ class Transport:
 
 
 def _joined(buffers: Sequence[Buffer]) -> list[Buffer]:
-    """Join buffers into pieces of at most 256 KiB: TLS cannot gather, and each write is a record."""
+    """Join buffers into pieces of at most 256 KiB: TLS cannot gather, and a write is a record."""
     pieces: list[Buffer] = []
     batch: list[Buffer] = []
     room = _TLS_WRITE_BYTES
@@ -212,7 +213,8 @@ def _joined(buffers: Sequence[Buffer]) -> list[Buffer]:
     return pieces
 
 
-def _describe(error: OSError) -> str:
+def describe(error: OSError) -> str:
+    """Say in a few words what was wrong with a connection, for logs and other errors' texts."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS: {error.reason.lower().replace('_', ' ')}"
     return error.strerror or type(error).__name__

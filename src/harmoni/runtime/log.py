@@ -8,6 +8,7 @@ given. Owns structlog; others take `Log` as an argument and bind their context o
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Final, TextIO
 
 import structlog
@@ -51,6 +52,11 @@ def get(**context: object) -> Log:
     """Give a log whose every line carries the context, such as the process's role and number."""
     log: Log = structlog.get_logger()
     return log.bind(**context)
+
+
+def bound(**context: object) -> AbstractContextManager[None]:
+    """Let every line that this thread logs within the block carry the context as well."""
+    return structlog.contextvars.bound_contextvars(**context)
 
 
 def describe(error: BaseException) -> dict[str, object]:

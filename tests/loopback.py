@@ -3,17 +3,13 @@
 What is stored goes to memory; whatever else a test wants, it hands in as `serve`.
 """
 
-import io
-import itertools
 import queue
 import socket
-import threading
 from contextlib import contextmanager
 
 import structlog
 
 from harmoni.dicom.dimse import Command, CommandField, response
-from harmoni.dicom.items import RoleSelection
 from harmoni.dicom.pdu import ContextResult, ProposedContext
 from harmoni.dicom.presentation import Accept, Refuse, negotiate
 from harmoni.dicom.uids import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
@@ -111,17 +107,7 @@ class Served:
 
     def open(self, *contexts, **options):
         """Open an association to it."""
-        return client.open_association(
-            **{
-                "host": "127.0.0.1",
-                "port": self.port,
-                "tls": None,
-                "called_ae_title": "HARMONI",
-                "calling_ae_title": "TEST",
-                "contexts": contexts or (ECHO_CONTEXT, STORE_CONTEXT),
-                **options,
-            }
-        )
+        return open_to(self.port, *contexts, **options)
 
     def connect(self):
         """Open a bare TCP connection to it."""
@@ -137,6 +123,21 @@ def serving(**options):
         yield served
     finally:
         served.server.drain(5)
+
+
+def open_to(port, *contexts, **options):
+    """Open an association to a port of this machine."""
+    return client.open_association(
+        **{
+            "host": "127.0.0.1",
+            "port": port,
+            "tls": None,
+            "called_ae_title": "HARMONI",
+            "calling_ae_title": "TEST",
+            "contexts": contexts or (ECHO_CONTEXT, STORE_CONTEXT),
+            **options,
+        }
+    )
 
 
 def echo(channel):

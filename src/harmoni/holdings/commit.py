@@ -56,6 +56,41 @@ class Commitments:
         self._clock = clock
         self._policy = policy
 
+    def accept(
+        self, requester: str, transaction_uid: str, references: Sequence[Reference]
+    ) -> None:
+        """Take a request in; it is durable when this returns.
+
+        Raises:
+            AlreadyHeld: the requester used this Transaction UID with other content (0131).
+            OutOfResources: it is not accepted.
+        """
+        with self._index.write(durable=True) as connection:
+            commitment.accept(
+                connection,
+                Transaction(
+                    requester=requester,
+                    transaction_uid=transaction_uid,
+                    accepted_at_ms=self._clock.now_ms(),
+                    references=tuple(references),
+                ),
+            )
+
+    def waiting(self) -> int:
+        """How many transactions are not final yet."""
+        with self._index.reader() as connection:
+            return len(commitment.unresolved(connection))
+
+    def due(self, requester: str) -> list[Transaction]:
+        """The requester's transactions whose report is due, oldest first."""
+        with self._index.reader() as connection:
+            return commitment.pending(connection, requester)
+
+    def answered(self, requester: str, transaction_uid: str) -> None:
+        """The requester answered the report with success; it is not sent again."""
+        with self._index.write(durable=True) as connection:
+            commitment.answered(connection, requester, transaction_uid, self._clock.now_ms())
+
     def resolve_all(self) -> int:
         """Look at every open transaction: ask for seals, and make final what can be.
 

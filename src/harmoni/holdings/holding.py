@@ -7,7 +7,7 @@ holding.recall    give a data set back
 holding.commitments, holding.events, holding.sealer, holding.rebuilder   (keeper, operators)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -193,15 +193,20 @@ class Holding:
             pack_ids=self._pack_ids,
         )
 
-    def find(self, query: Query, limit: int) -> Iterator[dict[int, str]]:
+    def find(self, query: Query) -> Iterator[Mapping[int, str]]:
         """Answer a query from the index, one mapping from tag to text per match."""
         with self.index.reader() as connection:
-            yield from find.find(connection, query, limit)
+            yield from find.find(connection, query)
 
     def plan(self, query: Query) -> list[Held]:
         """The instances that a retrieval would give, one per SOP Instance UID."""
         with self.index.reader() as connection:
             return lookup.served_by(connection, query)
+
+    def preferred_syntax(self, sop_class_uid: str) -> str | None:
+        """The transfer syntax in which most instances of a class are held, or None."""
+        with self.index.reader() as connection:
+            return lookup.preferred_syntax(connection, sop_class_uid)
 
     def recall(self, held: Held) -> Iterator[memoryview]:
         """The data set of a held instance, verified; see `recall.data_set`."""

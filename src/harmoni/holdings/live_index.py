@@ -30,6 +30,7 @@ class LiveIndex:
         self._keyring = keyring
         self._lock = threading.Lock()
         self._stamp = (0, 0)
+        self._flushed = (0, 0)
         self._database: Database | None = None
 
     @contextmanager
@@ -48,9 +49,14 @@ class LiveIndex:
                     yield connection
                     return
 
-    def flush(self) -> None:
-        """Make every committed row durable."""
-        self.database().flush()
+    def flush_if_changed(self) -> None:
+        """Make every committed row durable, unless nothing was written since the last time."""
+        database = self.database()
+        log = f"{database.path.name}-wal"
+        stamp = self._files.stamp(f"{self._layout.index}/{log}")
+        if stamp != self._flushed:
+            database.flush()
+            self._flushed = self._files.stamp(f"{self._layout.index}/{log}")
 
     def database(self) -> Database:
         """The live database, opened again after a swap."""

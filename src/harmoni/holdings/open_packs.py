@@ -26,6 +26,7 @@ class PackLimits:
     max_age_s: float = 3600.0
     max_bytes: int = 256 << 20
     max_open: int = 512
+    commitment_quiet_s: float = 20.0
 
 
 class OpenPacks:
@@ -110,7 +111,10 @@ class OpenPacks:
             for rank, (key, candidate) in enumerate(oldest_first)
             if rank < surplus
             or candidate.writer.fenced
-            or candidate.writer.pack_id in wanted
+            or (
+                candidate.writer.pack_id in wanted
+                and now_s - candidate.touched_s >= self.limits.commitment_quiet_s
+            )
             or candidate.writer.size_bytes >= self.limits.max_bytes
             or now_s - candidate.touched_s >= self.limits.quiet_s
             or now_s - candidate.opened_s >= self.limits.max_age_s

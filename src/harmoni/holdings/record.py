@@ -116,8 +116,11 @@ class Incoming:
         elif self._size_bytes >= SMALL_BYTES:
             self._go_to_disk()
 
-    def finish(self) -> None:
+    def finish(self) -> Header:
         """Return when the instance is durable and visible, or was held already.
+
+        Returns:
+            What the scanner read of it.
 
         Raises:
             InvalidInput: the data set is not what the request announced (answer A900).
@@ -133,6 +136,7 @@ class Incoming:
                 self._store(header, identity)
         finally:
             self.abandon()
+        return header
 
     def abandon(self) -> None:
         """Give memory and unfinished files back. Calling it again does nothing."""

@@ -17,7 +17,7 @@ from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.survey import Survey, survey
 from harmoni.index import ingest, lookup, packs
-from harmoni.model.errors import Damaged, NotHeld, StorageFailed
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
 from harmoni.model.identifiers import HospitalId, PackId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import manifest, pack, tail
@@ -70,20 +70,26 @@ class Sealer:
         self._clock = clock
         self._layout = Layout(hospital)
 
-    def finish_free(self) -> list[Finished]:
-        """Finish every pack whose lock is free, and drop part files that nobody writes.
+    def finish_free(self) -> tuple[list[Finished], dict[PackId, str]]:
+        """Finish every pack whose lock is free.
 
-        Raises:
-            OutOfResources, StorageFailed: one could not be finished; it stays as it is and is
-                tried again.
+        Returns:
+            What was finished, and for each pack that could not be, why: it stays as it is and is
+            tried again.
         """
-        done = []
+        finished, failures = [], {}
         for name in self._files.names(self._layout.open_packs):
-            if name.endswith(PACK_SUFFIX):
-                finished = self.finish(PackId(name.removesuffix(PACK_SUFFIX)))
-                if finished is not None:
-                    done.append(finished)
-        return done
+            if not name.endswith(PACK_SUFFIX):
+                continue
+            pack_id = PackId(name.removesuffix(PACK_SUFFIX))
+            try:
+                done = self.finish(pack_id)
+            except HarmoniError as error:
+                failures[pack_id] = f"{error.code} {error}"
+            else:
+                if done is not None:
+                    finished.append(done)
+        return finished, failures
 
     def finish(self, pack_id: PackId) -> Finished | None:
         """Finish one pack; None if somebody else holds it or has finished it.

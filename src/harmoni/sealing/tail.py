@@ -111,8 +111,15 @@ class Footer:
             public_size=public_size,
             sha256=sha256,
         )
-        if magic != _FOOTER_MAGIC or version != document.FORMAT_VERSION:
-            raise Damaged(f"{_NO_TAIL}: the footer is of another format or version")
+        if version != document.FORMAT_VERSION:
+            raise Damaged(
+                f"a pack has version {version}, this program knows {document.FORMAT_VERSION}; use"
+                " the program that wrote it or a newer one"
+            )
+        if magic != _FOOTER_MAGIC or footer.pack() != body:
+            raise Damaged(f"{_NO_TAIL}: the footer is of another format")
+        if manifest_offset % BLOCK_BYTES or manifest_offset < 2 * BLOCK_BYTES:
+            raise Damaged(f"{_NO_TAIL}: no member begins where the footer says")
         if public_offset != manifest_offset + manifest_size + padding(manifest_size) + BLOCK_BYTES:
             raise Damaged(f"{_NO_TAIL}: the footer's offsets contradict each other")
         return footer

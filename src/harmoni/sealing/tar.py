@@ -17,6 +17,8 @@ PAX_HEADER_BYTES: Final = 3 * BLOCK_BYTES
 USTAR_SIZE_LIMIT: Final = 8 << 30
 """From this many bytes on a member needs a pax size record."""
 
+_MAX_NAME: Final = 100
+
 
 def padding(size_bytes: int) -> int:
     """How many zero bytes follow a body of that length, to the next block of 512."""
@@ -78,7 +80,9 @@ def _pax_record(size_bytes: int) -> bytes:
 
 def _ustar(name: str, size_bytes: int, mtime_s: int, type_flag: bytes) -> bytes:
     """One header block: mode 0400, owner 0, no names."""
-    before = name.encode("ascii").ljust(100, b"\0") + b"0000400\0" + b"0000000\0" * 2
+    if len(name) > _MAX_NAME:
+        raise ValueError(f"a name in a tar header has at most {_MAX_NAME} characters: {name!r}")
+    before = name.encode("ascii").ljust(_MAX_NAME, b"\0") + b"0000400\0" + b"0000000\0" * 2
     numbers = f"{size_bytes:011o}\0{mtime_s:011o}\0".encode("ascii")
     after = type_flag + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(167)
     checksum = sum(before) + sum(numbers) + 8 * ord(" ") + sum(after)

@@ -78,12 +78,10 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
                 data, message.context.transfer_syntax
             )
             handler.request(transaction_uid, references)
-    except exchange.CONNECTION_ERRORS:
-        raise
-    except InvalidInput as error:
-        number, comment = Status.INVALID_ARGUMENT_VALUE, storage.comment_of(error)
     except HarmoniError as error:
-        number, comment = storage.status_of(error), storage.comment_of(error)
+        if channel.ended is not None:
+            raise
+        number, comment = _status_of_error(error), storage.comment_of(error)
     operation.respond(number, error_comment=comment or None)
     return Outcome(
         operation=CommandField.N_ACTION_RQ,
@@ -92,6 +90,12 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
         why=comment,
         answers=len(references),
     )
+
+
+def _status_of_error(error: HarmoniError) -> int:
+    if isinstance(error, InvalidInput):
+        return Status.INVALID_ARGUMENT_VALUE  # an N-service's word for it (PS3.7 C.5.10)
+    return storage.status_of(error)
 
 
 def _status_of_action(command: Command) -> int:
@@ -161,7 +165,7 @@ class Reporter:
         """Take an N-EVENT-REPORT-RSP, and send the next report at once.
 
         Raises:
-            RemoteProtocolError: it answers nothing that was asked; the association is aborted.
+            AssociationEnded: it answers nothing that was asked, and we aborted.
         """
         report = self._outstanding
         if report is None or message.command.message_id_responded_to != self._message_id:
@@ -201,8 +205,7 @@ def request_commitment(
 
     Raises:
         Refused: the peer accepted no context for the service.
-        NoResponse: no answer in time; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone, or did not answer in time.
     """
     context = exchange.context_for(channel, uids.STORAGE_COMMITMENT_PUSH)
     request = Command(
@@ -230,8 +233,7 @@ def receive_report(channel: Channel, *, timeout_s: float) -> CommitmentReport | 
 
     Raises:
         InvalidInput: it cannot be read; it was answered 0115.
-        RemoteProtocolError: another message came; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone, or sent another message.
     """
     message = channel.receive(timeout_s)
     if message is None:

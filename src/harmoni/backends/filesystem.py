@@ -50,7 +50,7 @@ def _translated(act: str, name: str) -> Iterator[None]:
             raise OutOfResources(
                 f"cannot {act} {name}: {reason}; free space or raise the limit, then try again"
             ) from error
-        if error.errno == errno.ENOENT:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
             raise NotHeld(f"cannot {act} {name}: it does not exist") from error
         if error.errno == errno.EEXIST:
             raise AlreadyHeld(f"cannot {act} {name}: it exists and is never overwritten") from error
@@ -70,6 +70,9 @@ class File:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def fileno(self) -> int:
@@ -285,6 +288,12 @@ class Filesystem:
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name is there now."""
         return os.path.lexists(self._root / name)
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """What changes whenever a file is put in the place of another: inode and change time."""
+        with _translated("stat", name):
+            state = os.stat(self._root / name)
+            return state.st_ino, state.st_ctime_ns
 
     def size_bytes(self, name: str) -> int:
         """The length of a file."""

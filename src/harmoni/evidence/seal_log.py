@@ -7,6 +7,7 @@ counts as sealed, and is never changed.
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +78,12 @@ class SealLog:
             if record.pack_id == pack_id:
                 return record
         return None
+
+    def readable(self) -> Iterator[SealRecord]:
+        """Every record that can be read, whatever is missing between them."""
+        for name in self._names():
+            with suppress(Damaged):
+                yield self._decode(name)
 
     def records(self) -> Iterator[tuple[int, SealRecord]]:
         """All records in order.

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,6 +41,8 @@ def _simpler(value: object) -> object:
         return {str(name): item for name, item in value.items()}
     if isinstance(value, (bytes, bytearray)):
         return value.hex()
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields}
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     if not dataclasses.is_dataclass(value) or isinstance(value, _NAMES):

@@ -1,4 +1,4 @@
-"""What an operator does to an archive: beside the running role, through the same holdings and locks.
+"""What an operator does to an archive: beside the running role, through the same locks.
 
 Every function takes the settings and gives plain values; the command line prints them.
 """
@@ -237,7 +237,7 @@ def show_study(config: ArchiveConfig, hospital_id: str, study_uid: str) -> dict[
     query = identifier.compose_query(
         "STUDY",
         QueryLevel.STUDY,
-        {tag: "" for tag in _STUDY_TAGS.values()} | {STUDY_INSTANCE_UID: study_uid},
+        dict.fromkeys(_STUDY_TAGS.values(), "") | {STUDY_INSTANCE_UID: study_uid},
     )
     found = list(holding.find(query))
     if not found:
@@ -287,12 +287,12 @@ def status(config: ArchiveConfig) -> Status:
             waiting += holding.commitments.waiting()
         except HarmoniError as error:
             problems.append(f"{hospital}: {error}")
-    for each in stats:
-        if each.packs_missing or each.packs_damaged or each.instances_damaged:
-            problems.append(
-                f"{each.hospital}: {each.packs_missing} packs missing, {each.packs_damaged} packs"
-                f" and {each.instances_damaged} instances damaged; repair from another copy"
-            )
+    problems += [
+        f"{each.hospital}: {each.packs_missing} packs missing, {each.packs_damaged} packs"
+        f" and {each.instances_damaged} instances damaged; repair from another copy"
+        for each in stats
+        if each.packs_missing or each.packs_damaged or each.instances_damaged
+    ]
     safe_copies = config.archive.safe_copies
     return Status(
         site=str(config.archive.site),

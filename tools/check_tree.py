@@ -11,12 +11,14 @@ from pathlib import Path
 # Assembled from parts, so that this file does not match itself.
 FORBIDDEN = {
     "an address to download packages from": re.compile(
-        "--(extra-)?" + "index-url|--find-" + "links |/sim" + "ple/|\"resolved\": *\"http"
+        "--(extra-)?" + "index-url|--find-" + "links |/sim" + 'ple/|"resolved": *"http'
     ),
     "a private key": re.compile("-----BEGIN [A-Z ]*PRI" + "VATE KEY-----"),
     "a home directory": re.compile("/home/" + r"\w+/|/root/" + r"\w"),
 }
-LOCK_LINE = re.compile(r"^(#.*|\s+#.*|\s*|[a-z0-9._-]+==\S+ \\|\s+--hash=sha256:[0-9a-f]{64}( \\)?)$")
+LOCK_LINE = re.compile(
+    r"^(#.*|\s+#.*|\s*|[a-z0-9._-]+==\S+ \\|\s+--hash=sha256:[0-9a-f]{64}( \\)?)$"
+)
 
 
 def main() -> int:

@@ -32,24 +32,8 @@ from harmoni.dicom.pdu import AbortReason, AbortSource, Buffer, PduType
 from harmoni.dicom.presentation import AcceptedContext, Negotiated, accepted_contexts
 from harmoni.dicom.reception import ReceivedCommand, ReceivedDataSet, ReceivedPdu, Reception
 from harmoni.dicom.state_machine import TABLE, Action, Evt, Machine, State
+from harmoni.dicom.uids import APPLICATION_CONTEXT
 from harmoni.model.errors import LocalProtocolError, RemoteProtocolError
-
-__all__ = [
-    "DEFAULT_LIMITS",
-    "Aborted",
-    "AssociateAccepted",
-    "AssociateRejected",
-    "AssociateRequested",
-    "Association",
-    "CommandReceived",
-    "DataSetReceived",
-    "DataSink",
-    "Event",
-    "Limits",
-    "ReleaseConfirmed",
-    "ReleaseRequested",
-    "TransportClosed",
-]
 
 MIN_PEER_PDU_BYTES: Final = 12
 """Below this a maximum length leaves less than 6 bytes per PDU: no such peer means it."""
@@ -274,7 +258,7 @@ class Association:
                         Aborted(by_peer=True, source=source, reason=reason, why=why)
                     )
             case pdu.DataTF():
-                raise AssertionError("data is never gathered")
+                raise AssertionError("P-DATA-TF is never gathered")
 
     def _take_request(self, request: pdu.AssociateRQ) -> None:
         self._capacity_bytes = self._capacity_for(request.user_information)
@@ -282,7 +266,7 @@ class Association:
         # PS3.8 Table 9-21: the provider refuses a version, the user an application context.
         if not request.protocol_version & pdu.PROTOCOL_VERSION:
             source, reason, why = 2, 2, f"protocol version {request.protocol_version}"
-        elif request.application_context != pdu.APPLICATION_CONTEXT_NAME:
+        elif request.application_context != APPLICATION_CONTEXT:
             source, reason, why = 1, 2, f"application context {request.application_context}"
         else:
             self._act(Evt.ASSOCIATE_RQ_PDU)

@@ -21,6 +21,7 @@ from harmoni.dicom.items import (
     malformed,
     split_items,
 )
+from harmoni.dicom.uids import APPLICATION_CONTEXT
 from harmoni.model.errors import LocalProtocolError
 
 Buffer = bytes | bytearray | memoryview
@@ -34,9 +35,6 @@ PDV_HEADER: Final = struct.Struct(">IBB")
 COMMAND_FRAGMENT: Final = 0x01
 LAST_FRAGMENT: Final = 0x02
 """The bits of the message control header (PS3.8 Annex E.2)."""
-
-APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
-"""The one DICOM application context (PS3.7 A.2.1)."""
 
 PROTOCOL_VERSION: Final = 0x0001
 MAX_CONTEXTS: Final = 128
@@ -125,7 +123,7 @@ class AssociateRQ:
     calling_ae_title: str
     presentation_contexts: tuple[ProposedContext, ...]
     user_information: UserInformation
-    application_context: str = APPLICATION_CONTEXT_NAME
+    application_context: str = APPLICATION_CONTEXT
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -137,7 +135,7 @@ class AssociateAC:
     calling_ae_title: str
     presentation_contexts: tuple[AnsweredContext, ...]
     user_information: UserInformation
-    application_context: str = APPLICATION_CONTEXT_NAME
+    application_context: str = APPLICATION_CONTEXT
     protocol_version: int = PROTOCOL_VERSION
 
 

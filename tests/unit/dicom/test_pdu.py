@@ -9,6 +9,7 @@ from pynetdicom import pdu as oracle
 
 from association_pairs import CT, EXPLICIT, IMPLICIT, OURS, REQUEST, refusal
 from harmoni.dicom import items, pdu
+from harmoni.dicom.uids import APPLICATION_CONTEXT
 from harmoni.model.errors import LocalProtocolError, RemoteProtocolError
 
 _UIDS = st.from_regex(r"[1-9](\.(0|[1-9][0-9]{0,8})){1,5}", fullmatch=True)
@@ -170,7 +171,7 @@ def test_pynetdicom_reads_our_request_as_we_meant_it():
     theirs.decode(pdu.encode(FULL_REQUEST))
     primitive = theirs.to_primitive()
     assert (primitive.called_ae_title, primitive.calling_ae_title) == ("ARCHIVE", "MODALITY")
-    assert primitive.application_context_name == pdu.APPLICATION_CONTEXT_NAME
+    assert primitive.application_context_name == APPLICATION_CONTEXT
     contexts = primitive.presentation_context_definition_list
     assert [(c.context_id, c.abstract_syntax, tuple(c.transfer_syntax)) for c in contexts] == [
         (c.id, c.abstract_syntax, c.transfer_syntaxes) for c in FULL_REQUEST.presentation_contexts
@@ -215,7 +216,7 @@ def test_pynetdicom_reads_our_answer_as_we_meant_it():
         (oracle.A_ABORT_RQ, pdu.Abort(2, 6)),
         (
             oracle.P_DATA_TF,
-            pdu.DataTF((pdu.PresentationDataValue(1, True, True, b"\0\0\0\0"),)),  # noqa: FBT003
+            pdu.DataTF((pdu.PresentationDataValue(1, True, True, b"\0\0\0\0"),)),
         ),
     ],
 )

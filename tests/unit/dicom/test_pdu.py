@@ -344,5 +344,7 @@ def test_a_request_without_application_context_is_malformed():
 
 def test_a_passcode_is_in_no_text():
     identity = FULL_REQUEST.user_information.user_identity
+    assert "doctor" not in repr(FULL_REQUEST)
     assert "secret" not in repr(FULL_REQUEST)
+    assert "ticket" not in repr(FULL_ANSWER)
     assert "kind=2" in repr(identity)

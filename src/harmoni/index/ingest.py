@@ -21,10 +21,10 @@ from harmoni.index import attributes
 from harmoni.index.attributes import pack_uid, uid_hash
 from harmoni.index.database import Connection
 from harmoni.index.packs import PackState
-from harmoni.sealing.pack import PackKind
 from harmoni.model import header
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance, Origin
+from harmoni.sealing.pack import PackKind
 
 NO_DOMAINS: Final[Mapping[str, str]] = MappingProxyType({})
 

@@ -215,7 +215,7 @@ def test_pynetdicom_reads_our_answer_as_we_meant_it():
         (oracle.A_ABORT_RQ, pdu.Abort(2, 6)),
         (
             oracle.P_DATA_TF,
-            pdu.DataTF((pdu.PresentationDataValue(1, True, True, b"\0\0\0\0"),)),  # noqa: FBT003
+            pdu.DataTF((pdu.PresentationDataValue(1, True, True, b"\0\0\0\0"),)),
         ),
     ],
 )

@@ -47,6 +47,7 @@ __all__ = [
     "Universal",
     "Wildcard",
     "check_unique_keys",
+    "compose_query",
     "encode_answer",
     "encode_failed_list",
     "encode_query",
@@ -159,6 +160,28 @@ def parse_query(data: bytes, transfer_syntax_uid: str, root: QueryRoot) -> Query
         level=_level(found, root),
         keys=tuple(_key(found[tag], character_set) for tag in tags),
         character_set=character_set,
+    )
+
+
+def compose_query(root: QueryRoot, level: QueryLevel, keys: Mapping[int, str]) -> Query:
+    """Make a query from keys as text, for whoever asks without a network.
+
+    Args:
+        root: the information model.
+        level: the Query/Retrieve Level.
+        keys: tag to value as DICOM writes it, such as "PAP*" or "20260101-"; "" returns only.
+
+    Raises:
+        InvalidInput: a value breaks the rules of its VR, or a tag is not in the dictionary.
+    """
+    return Query(
+        root=root,
+        level=level,
+        keys=tuple(
+            Key(tag, vr, _match(Element(tag, vr, b""), value))
+            for tag, value in keys.items()
+            for vr in (dataset.vr_of_tag(tag),)
+        ),
     )
 
 

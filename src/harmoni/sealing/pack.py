@@ -20,6 +20,7 @@ from typing import Final, Self
 from harmoni.model.errors import Damaged, InvalidInput
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 from harmoni.sealing import document, streaming
+from harmoni.sealing.keys import KeyId
 from harmoni.sealing.streaming import Buffer
 from harmoni.sealing.tar import BLOCK_BYTES, member_header, padding
 
@@ -166,6 +167,14 @@ class PublicMember:
     """SHA-256 of the ciphertext."""
 
 
+def read_key_id(fields: document.Fields, name: str) -> str:
+    """A key id in a document; raises Damaged."""
+    try:
+        return str(KeyId.parse(fields.text(name)))
+    except InvalidInput as error:
+        raise Damaged(f"{error}; use another copy of the pack") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicTable:
     """public.json: what may be known of a pack without any key; nothing about its content."""
@@ -218,7 +227,7 @@ class PublicTable:
             hospital=fields.hospital("hospital"),
             site=fields.site("site"),
             kind=PackKind(fields.choice("kind", tuple(PackKind))),
-            key_id=fields.text("key"),
+            key_id=read_key_id(fields, "key"),
             suite=fields.choice("suite", (SUITE,)),
             members=tuple(
                 PublicMember(
@@ -289,7 +298,7 @@ class Readme:
                 hospital=HospitalId(values["hospital"]),
                 site=SiteId(values["site"]),
                 kind=PackKind(values["kind"]),
-                key_id=values["key"],
+                key_id=str(KeyId.parse(values["key"])),
             )
         except (ValueError, KeyError, InvalidInput):
             raise Damaged("the README of a pack is altered; use another copy") from None

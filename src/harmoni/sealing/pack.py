@@ -135,10 +135,10 @@ def encrypted_member(
         parts: the plaintext, in order.
         name: instance_name, event_name or MANIFEST_NAME.
         mtime_s: receive time in seconds since 1970.
-        data_key: see streaming.Encryptor, as the next three.
-        associated_data: …
-        salt: …
-        nonce_prefix: …
+        data_key: the 32 bytes of the pack's (or event's) data key.
+        associated_data: what the member is bound to.
+        salt: 32 random bytes, fresh for each member.
+        nonce_prefix: 7 random bytes, fresh for each member.
     """
     size_bytes = streaming.ciphertext_size(sum(len(part) for part in parts))
     out = streaming.encrypt(

@@ -157,9 +157,7 @@ class Retrieving:
 
     def plan(self, query: Query) -> Sequence[Retrievable]:
         """What a retrieval's identifier names, one instance per SOP Instance UID."""
-        return [
-            Retrievable(self._holding, held, self._trail) for held in self._holding.plan(query)
-        ]
+        return [Retrievable(self._holding, held, self._trail) for held in self._holding.plan(query)]
 
     def destination(self, ae_title: str) -> Peer | None:
         """The hospital's registered destination of that AE title, or None."""

@@ -263,9 +263,7 @@ def stat(config: ArchiveConfig, hospital_id: str | None) -> list[HospitalStat]:
     """Packs, instances and bytes of one hospital, or of all."""
     archive = _archive(config)
     wanted = (
-        list(archive.hospitals)
-        if hospital_id is None
-        else [_registered(archive, hospital_id).id]
+        list(archive.hospitals) if hospital_id is None else [_registered(archive, hospital_id).id]
     )
     return [_stat(archive.holding(hospital)) for hospital in wanted]
 
@@ -324,9 +322,7 @@ def _stat(holding: Holding) -> HospitalStat:
         packs_missing=len(by_state[PackState.MISSING]),
         packs_damaged=len(by_state[PackState.DAMAGED]),
         sealed_bytes=sum(
-            each.sealed.size_bytes
-            for each in by_state[PackState.SEALED]
-            if each.sealed is not None
+            each.sealed.size_bytes for each in by_state[PackState.SEALED] if each.sealed is not None
         ),
         instances_damaged=counts.damaged,
     )

@@ -55,9 +55,7 @@ class ArchiveSite:
                 max_open=config.pack.max_open,
                 commitment_quiet_s=config.pack.commitment_quiet_s,
             ),
-            policy=CommitmentPolicy(
-                safe_copies=section.safe_copies, places=(str(section.site),)
-            ),
+            policy=CommitmentPolicy(safe_copies=section.safe_copies, places=(str(section.site),)),
         )
         self._lock = threading.Lock()
         self._holdings: dict[HospitalId, Holding] = {}
@@ -93,8 +91,6 @@ class ArchiveSite:
         """The holdings that this process has opened."""
         with self._lock:
             return list(self._holdings.values())
-
-
 
 
 def _entry(hospital: HospitalConfig) -> HospitalEntry:

@@ -56,9 +56,7 @@ class Commitments:
         self._clock = clock
         self._policy = policy
 
-    def accept(
-        self, requester: str, transaction_uid: str, references: Sequence[Reference]
-    ) -> None:
+    def accept(self, requester: str, transaction_uid: str, references: Sequence[Reference]) -> None:
         """Take a request in; it is durable when this returns.
 
         Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import psutil  # type: ignore[import-untyped] # it ships no types
+import psutil
 
 from harmoni.model.errors import Unreachable
 from harmoni.runtime.clock import Clock

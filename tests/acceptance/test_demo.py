@@ -29,7 +29,7 @@ def test_the_demo_checks_all_it_claims_and_again_on_the_same_directory(tmp_path)
     for _ in range(2):
         done = demo("--dir", tmp_path, "--json")
         assert done.returncode == 0, done.stderr + (tmp_path / "dc1/archive.log").read_text()
-        acts = json.loads(done.stdout)
+        acts = json.loads(done.stdout)["acts"]
         assert {act["hospital"] for act in acts} == {"hospital-a", "hospital-b"}
         checked = {(act["hospital"], act["act"]): act["checked"] for act in acts}
         for hospital in ("hospital-a", "hospital-b"):
@@ -50,8 +50,10 @@ def test_given_files_are_sent_and_what_is_no_dicom_file_is_named(tmp_path):
     (source / "notes.txt").write_text("no DICOM")
     done = demo("--input", source, "--hospitals", "1", "--json")
     assert done.returncode == 0, done.stderr
-    assert "skipped notes.txt" in done.stderr
-    acts = {act["act"]: act["checked"] for act in json.loads(done.stdout)}
+    report = json.loads(done.stdout)
+    assert any(note.startswith("skipped notes.txt: ") for note in report["notes"])
+    assert report["failures"] == []
+    acts = {act["act"]: act["checked"] for act in report["acts"]}
     assert acts["C-GET"] == "4 identical, byte for byte"
 
 

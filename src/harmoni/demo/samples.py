@@ -13,7 +13,7 @@ from typing import Final
 from harmoni.dicom import part10, uids
 from harmoni.dicom.scanner import Scanner
 from harmoni.model.errors import ConfigurationError, InvalidInput
-from harmoni.model.header import STUDY_INSTANCE_UID
+from harmoni.model.header import SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -24,8 +24,8 @@ class Sample:
 
     Attributes:
         path: the file.
-        sop_class_uid: of its file meta information.
-        sop_instance_uid: of its file meta information.
+        sop_class_uid: of its data set.
+        sop_instance_uid: of its data set.
         transfer_syntax_uid: of its file meta information.
         study_instance_uid: of its data set, "" when it has none.
         offset: where its data set begins, in bytes.
@@ -114,12 +114,8 @@ def read(path: Path) -> Sample:
     with path.open("rb") as file:
         meta = part10.read_prefix(file.read(part10.MAX_PREFIX_BYTES))
         syntax = uids.storage_transfer_syntax(meta.transfer_syntax_uid)
-        if not uids.is_storage_class(meta.sop_class_uid):
-            raise InvalidInput(f"{meta.sop_class_uid or 'no SOP class'} is no storage class")
         if syntax is None:
             raise InvalidInput(f"the transfer syntax {meta.transfer_syntax_uid} is not stored")
-        if not meta.sop_instance_uid:
-            raise InvalidInput("it has no SOP Instance UID")
         file.seek(meta.dataset_offset)
         digest, size_bytes, scanner = hashlib.sha256(), 0, Scanner(syntax)
         while chunk := file.read(_CHUNK_BYTES):
@@ -127,12 +123,20 @@ def read(path: Path) -> Sample:
             size_bytes += len(chunk)
             if not scanner.done:
                 scanner.feed(chunk)
+    header = scanner.header()
+    # Where the two differ the data set is right: a receiver compares the command with it.
+    sop_class_uid = header.uid(SOP_CLASS_UID) or meta.sop_class_uid
+    sop_instance_uid = header.uid(SOP_INSTANCE_UID) or meta.sop_instance_uid
+    if not uids.is_storage_class(sop_class_uid):
+        raise InvalidInput(f"{sop_class_uid or 'no SOP class'} is no storage class")
+    if not sop_instance_uid:
+        raise InvalidInput("it has no SOP Instance UID")
     return Sample(
         path=path,
-        sop_class_uid=meta.sop_class_uid,
-        sop_instance_uid=meta.sop_instance_uid,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
         transfer_syntax_uid=meta.transfer_syntax_uid,
-        study_instance_uid=scanner.header().uid(STUDY_INSTANCE_UID),
+        study_instance_uid=header.uid(STUDY_INSTANCE_UID),
         offset=meta.dataset_offset,
         size_bytes=size_bytes,
         sha256=digest.digest(),

@@ -14,6 +14,7 @@ from harmoni.dicom.presentation import negotiate
 from harmoni.net.driver import Channel
 from harmoni.net.server import Accepted
 from harmoni.policy.access import Right
+from harmoni.runtime.clock import Clock, SystemClock
 from harmoni.services import acceptance, provider
 from loopback import Served, serving
 from memory_archive import MemoryArchive, Stored
@@ -43,7 +44,8 @@ def instance(number: int, *, study: str = "1.2.3", size: int = 100, **changes: s
     dataset.add_new(0x7FE0_0010, "OW", bytes(range(256)) * (size // 256 + 1))
     buffer = DicomBytesIO()
     buffer.is_little_endian = True
-    buffer.is_implicit_VR = facts["transfer_syntax_uid"] == IMPLICIT
+    syntax = uids.storage_transfer_syntax(facts["transfer_syntax_uid"])
+    buffer.is_implicit_VR = not syntax.explicit_vr
     write_dataset(buffer, dataset)
     return Stored(sop_instance_uid=dataset.SOPInstanceUID, data=buffer.getvalue(), **facts)
 
@@ -70,13 +72,14 @@ def served(
     may_browse: bool = True,
     max_answers: int = 1000,
     serve: Callable[[Channel], None] | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Served]:
     """Serve an archive for the length of the block; `serve` replaces the provider's loop."""
     offer = acceptance.offer(rights, (preferred or {}).get)
 
     def provide(channel: Channel) -> None:
         handlers = archive.handlers(may_browse=may_browse, max_answers=max_answers)
-        provider.serve(channel, handlers, tick_s=TICK_S)
+        provider.serve(channel, handlers, clock=clock or SystemClock(), tick_s=TICK_S)
 
     with serving(
         decide=lambda request, _: Accepted(negotiated=negotiate(request, offer), token=None),

@@ -20,7 +20,7 @@ from harmoni.dicom import identifier
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings.holding import Holding
 from harmoni.holdings.rebuild import RebuildReport
-from harmoni.index import lookup, packs
+from harmoni.index import packs, totals
 from harmoni.index.packs import PackState
 from harmoni.model.errors import AlreadyHeld, ConfigurationError, HarmoniError, NotHeld
 from harmoni.model.header import STUDY_INSTANCE_UID
@@ -134,7 +134,7 @@ def check(config: ArchiveConfig) -> list[str]:
         problems.append("no hospital is registered: run `harmoni hospital add`")
     for hospital in archive.hospitals:
         try:
-            archive.holding(hospital)
+            archive.holding(hospital).index.database()
         except HarmoniError as error:
             problems.append(str(error))
     return problems
@@ -311,7 +311,7 @@ def status(config: ArchiveConfig) -> Status:
 
 def _stat(holding: Holding) -> HospitalStat:
     with holding.index.reader() as connection:
-        counts = lookup.totals(connection)
+        counts = totals.totals(connection)
         by_state = {state: packs.packs_in(connection, state) for state in PackState}
     return HospitalStat(
         hospital=holding.hospital,

@@ -13,7 +13,7 @@ from typing import Final
 
 from harmoni.archive import operate
 from harmoni.demo import samples, synthetic
-from harmoni.demo.processes import Role
+from harmoni.demo.processes import Role, orderly_end
 from harmoni.demo.receiver import Pacs, Received
 from harmoni.demo.report import Report
 from harmoni.demo.requestor import Requestor
@@ -45,7 +45,7 @@ def run(
     collections = _collections(centre, source, report)
     if centre.archive.archive.safe_copies == 1:
         report.notes.append("one site: a commitment stands for one copy (safe_copies = 1)")
-    with archive_role(centre, clock) as archive:
+    with orderly_end(), archive_role(centre, clock) as archive:
         tellers = [
             _Teller(centre, house, collection, clock, report)
             for house, collection in zip(centre.houses, collections, strict=True)

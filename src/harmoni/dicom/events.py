@@ -65,6 +65,8 @@ class ReleaseConfirmed:
 class Aborted:
     """The association ended without agreement.
 
+    A request that the provider itself had to reject (A-ASSOCIATE-RJ sent) is reported so, too.
+
     Attributes:
         by_peer: the peer sent A-ABORT; otherwise we did, because of what the peer did.
         source: see `pdu.AbortSource`.

@@ -39,7 +39,7 @@ _REASONS: Final = {
 }
 
 
-class AssociationRejected(HarmoniError):  # noqa: N818 - says what happened
+class AssociationRejected(HarmoniError):
     """The peer answered A-ASSOCIATE-RJ; see the two kinds below.
 
     Attributes:

@@ -31,7 +31,7 @@ _FAREWELL_S: Final = 1.0
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
-class TransportFailed(Exception):  # noqa: N818 - says what happened; never leaves this package
+class TransportFailed(Exception):
     """The connection broke, or (`stalled`) the peer took no bytes for too long."""
 
     def __init__(self, why: str, *, stalled: bool = False) -> None:

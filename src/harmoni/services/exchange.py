@@ -10,14 +10,12 @@ from typing import Final, Never
 
 from harmoni.dicom import dimse, status
 from harmoni.dicom.dimse import Command, CommandField
+from harmoni.dicom.identifier import MAX_IDENTIFIER_BYTES
 from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Category
 from harmoni.model.errors import Refused
 from harmoni.net.driver import AssociationEnded, Channel, Ending, Message
 from harmoni.runtime.clock import Clock, SystemClock
-
-IDENTIFIER_LIMIT_BYTES: Final = 1 << 20
-"""Longest identifier, commitment request or report that is read into memory."""
 
 TICK_S: Final = 1.0
 """How often a wait looks up: for pending responses to send, for reports to send."""
@@ -208,14 +206,16 @@ def status_in(response: Command) -> int:
     return response.status
 
 
-def receive_identifier(channel: Channel, message: Message) -> bytes:
+def receive_identifier(
+    channel: Channel, message: Message, *, limit_bytes: int = MAX_IDENTIFIER_BYTES
+) -> bytes:
     """Read the data set of a message into memory, or give b"" when it has none.
 
     Raises:
-        InvalidInput: it is longer than `IDENTIFIER_LIMIT_BYTES`; it was thrown away.
+        InvalidInput: it is longer than `limit_bytes`; it was thrown away.
         AssociationEnded: it never became complete.
     """
-    return channel.receive_bytes(IDENTIFIER_LIMIT_BYTES) if message.command.has_data_set else b""
+    return channel.receive_bytes(limit_bytes) if message.command.has_data_set else b""
 
 
 def break_off(channel: Channel, why: str) -> Never:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from harmoni.dicom import commitment_data, status, uids
-from harmoni.dicom.commitment_data import CommitmentReport, Reference
+from harmoni.dicom.commitment_data import MAX_COMMITMENT_BYTES, CommitmentReport, Reference
 from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Category, Status
@@ -71,7 +71,7 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
     references: Sequence[Reference] = ()
     number, comment = int(Status.SUCCESS), ""
     try:
-        data = exchange.receive_identifier(channel, message)
+        data = exchange.receive_identifier(channel, message, limit_bytes=MAX_COMMITMENT_BYTES)
         number = _status_of_action(message.command)
         if number == Status.SUCCESS:
             transaction_uid, references = commitment_data.parse_commitment_request(
@@ -242,7 +242,7 @@ def receive_report(channel: Channel, *, timeout_s: float) -> CommitmentReport | 
     if command.field != CommandField.N_EVENT_REPORT_RQ:
         exchange.break_off(channel, f"{command.field.name} instead of a commitment report")
     operation = Operation(channel, message)
-    data = exchange.receive_identifier(channel, message)
+    data = exchange.receive_identifier(channel, message, limit_bytes=MAX_COMMITMENT_BYTES)
     try:
         report = commitment_data.parse_commitment_report(data, message.context.transfer_syntax)
     except InvalidInput as error:

@@ -54,7 +54,7 @@ def _collision() -> tuple[Shell, Shell]:
     return requestor, acceptor
 
 
-def in_state(state: State) -> Shell:  # noqa: C901, PLR0911 - one case per state
+def in_state(state: State) -> Shell:  # noqa: PLR0911 - one case per state
     """A shell whose association was led into a state by bytes and primitives alone."""
     match state:
         case State.STA2:
@@ -305,6 +305,43 @@ def test_a_whole_life_byte_by_byte():
         "ReleaseConfirmed",
     ]
     assert bytes(acceptor.sinks[0].data) == b"abcd" * 50
+
+
+_ACTS = st.sampled_from(["store", "echo", "release", "confirm", "abort", "carry", "carry all"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(_ACTS, st.booleans(), st.integers(1, 400)), max_size=25))
+def test_two_associations_never_accuse_each_other(acts):
+    """Whatever both sides do in whatever order, as long as Table 9-10 lets them."""
+    shells = established()
+    wires = [bytearray(), bytearray()]  # what a side has sent and the other has not read
+    for act, second, count in [*acts, ("carry all", False, 0), ("carry all", True, 0)]:
+        shell, other = shells[second], shells[not second]
+        association = shell.association
+        line = wires[second]
+        try:
+            match act:
+                case "store":
+                    line += wire(association, 1, store(), [bytes(count)])
+                case "echo":
+                    line += wire(association, 3, echo())
+                case "release":
+                    association.release()
+                case "confirm":
+                    association.confirm_release(now_s=0.0)
+                case "abort":
+                    association.abort(now_s=0.0)
+        except LocalProtocolError:
+            assert act in ("store", "echo", "release", "confirm", "abort")
+        line += sent(association)
+        if act.startswith("carry"):
+            carried = line[: len(line) if act == "carry all" else count]
+            other.feed(bytes(carried))
+            del line[: len(carried)]
+    for shell in shells:
+        accusations = [event for event in shell.events if isinstance(event, upper.Aborted)]
+        assert all(event.by_peer for event in accusations)
 
 
 @settings(max_examples=200, deadline=None)
@@ -691,3 +728,29 @@ def test_the_roles_of_the_negotiation_are_in_the_answer():
     requestor.feed(sent(acceptor.association))
     assert requestor.association.contexts[1].as_scp
     assert acceptor.association.contexts[1].as_scu
+
+
+def test_nothing_more_is_received_once_the_transport_is_to_be_closed():
+    requestor = in_state(State.STA5)
+    requestor.feed(pdu.encode(pdu.AssociateRJ(2, 3, 2)))
+    assert requestor.association.closing
+    assert requestor.association.received(0, 0.0) == []
+    assert requestor.association.received(10, 0.0) == []
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_sink_without_memory_is_our_callers_fault(size):
+    requestor, acceptor = established()
+    association = acceptor.association
+    data = wire(requestor.association, 1, store(), [bytes(size)])
+    memory = association.receive_buffer()
+    count = min(len(memory), len(data))
+    memory[:count] = data[:count]
+    association.received(count, 0.0)
+    with pytest.raises(LocalProtocolError, match="no memory"):
+        association.receive_data_set(Collect(window=0), 0.0)
+    events = association.receive_data_set(Collect(), 0.0)
+    if not events:
+        association.receive_data_set(Collect(window=0), 0.0)
+        with pytest.raises(LocalProtocolError, match="no memory"):
+            association.receive_buffer()

@@ -109,3 +109,10 @@ def test_an_empty_data_set_is_one_empty_last_fragment():
 def test_a_message_without_data_set_is_its_command():
     values = _values(pack_message(1, COMMAND, None, capacity_bytes=100))
     assert [(value.is_command, value.is_last) for value in values] == [(True, True)]
+
+
+def test_a_long_command_for_a_peer_with_tiny_pdus_is_several_lists():
+    lists = list(pack_message(1, bytes(6000), None, capacity_bytes=6))
+    assert len(lists) > 1
+    assert all(len(buffers) <= MAX_BUFFERS for buffers in lists)
+    assert b"".join(bytes(value.data) for value in _values(lists)) == bytes(6000)

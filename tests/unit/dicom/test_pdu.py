@@ -9,6 +9,7 @@ from pynetdicom import pdu as oracle
 
 from association_pairs import CT, EXPLICIT, IMPLICIT, OURS, REQUEST, refusal
 from harmoni.dicom import items, pdu
+from harmoni.dicom.uids import APPLICATION_CONTEXT
 from harmoni.model.errors import LocalProtocolError, RemoteProtocolError
 
 _UIDS = st.from_regex(r"[1-9](\.(0|[1-9][0-9]{0,8})){1,5}", fullmatch=True)
@@ -170,7 +171,7 @@ def test_pynetdicom_reads_our_request_as_we_meant_it():
     theirs.decode(pdu.encode(FULL_REQUEST))
     primitive = theirs.to_primitive()
     assert (primitive.called_ae_title, primitive.calling_ae_title) == ("ARCHIVE", "MODALITY")
-    assert primitive.application_context_name == pdu.APPLICATION_CONTEXT_NAME
+    assert primitive.application_context_name == APPLICATION_CONTEXT
     contexts = primitive.presentation_context_definition_list
     assert [(c.context_id, c.abstract_syntax, tuple(c.transfer_syntax)) for c in contexts] == [
         (c.id, c.abstract_syntax, c.transfer_syntaxes) for c in FULL_REQUEST.presentation_contexts
@@ -215,7 +216,7 @@ def test_pynetdicom_reads_our_answer_as_we_meant_it():
         (oracle.A_ABORT_RQ, pdu.Abort(2, 6)),
         (
             oracle.P_DATA_TF,
-            pdu.DataTF((pdu.PresentationDataValue(1, True, True, b"\0\0\0\0"),)),  # noqa: FBT003
+            pdu.DataTF((pdu.PresentationDataValue(1, True, True, b"\0\0\0\0"),)),
         ),
     ],
 )
@@ -296,6 +297,46 @@ def test_what_does_not_fit_its_field_is_our_callers_fault(value):
         pdu.encode(value)
 
 
+@pytest.mark.parametrize(
+    ("pdu_type", "body"),
+    [
+        (1, bytes(67)),  # shorter than its fixed part
+        (3, bytes(3)),  # a rejection of 3 bytes
+        (4, b""),  # no value
+        (4, bytes(5)),  # a value without a whole header
+        (4, bytes.fromhex("00000001 0103")),  # a value shorter than its own header
+        (4, bytes.fromhex("00000003 0103")),  # a value longer than its PDU
+    ],
+)
+def test_a_pdu_that_breaks_its_own_lengths_is_malformed(pdu_type, body):
+    assert refusal(lambda: pdu.decode(pdu_type, body)) == 6
+
+
+def _with_context(kind: str, context: str) -> bytes:
+    items_hex = f"1000 0001 31 {kind} {len(bytes.fromhex(context)):04X} {context}"
+    return bytes(68) + bytes.fromhex(items_hex)
+
+
+@pytest.mark.parametrize(
+    ("pdu_type", "kind", "context"),
+    [
+        (1, "2000", "010000"),  # cut short
+        (1, "2000", "01000000 4000000131"),  # no abstract syntax
+        (1, "2000", "01000000 3000000131"),  # no transfer syntax
+        (1, "2000", "01000000 3000000131 3000000132 4000000131"),  # two abstract syntaxes
+        (2, "2100", "01000000"),  # accepted without a transfer syntax
+        (2, "2100", "02000000 4000000131"),  # an even id
+    ],
+)
+def test_a_context_that_breaks_its_own_rules_is_malformed(pdu_type, kind, context):
+    assert refusal(lambda: pdu.decode(pdu_type, _with_context(kind, context))) == 6
+
+
+def test_a_rejected_context_may_say_anything_about_its_transfer_syntax():
+    answer = pdu.decode(2, _with_context("2100", "01000400 40000002 0A0A"))
+    assert answer.presentation_contexts == (pdu.AnsweredContext(1, 4),)
+
+
 def test_a_request_without_application_context_is_malformed():
     with pytest.raises(RemoteProtocolError, match="application context"):
         pdu.decode(1, bytes(68))
@@ -303,5 +344,7 @@ def test_a_request_without_application_context_is_malformed():
 
 def test_a_passcode_is_in_no_text():
     identity = FULL_REQUEST.user_information.user_identity
+    assert "doctor" not in repr(FULL_REQUEST)
     assert "secret" not in repr(FULL_REQUEST)
+    assert "ticket" not in repr(FULL_ANSWER)
     assert "kind=2" in repr(identity)

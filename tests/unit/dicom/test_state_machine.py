@@ -1,6 +1,9 @@
 """Table 9-10 against a second copy, typed by action instead of by row."""
 
-from harmoni.dicom.state_machine import NEXT_STATES, TABLE, Action, Evt, State
+import pytest
+
+from harmoni.dicom.state_machine import NEXT_STATES, TABLE, Action, Evt, Machine, State
+from harmoni.model.errors import LocalProtocolError
 
 # Action: {event: states}. Typed from Tables 9-6 to 9-10, independently of the module's own rows.
 _FROM_3_WITHOUT_4 = {3, 5, 6, 7, 8, 9, 10, 11, 12}
@@ -82,3 +85,29 @@ def test_every_action_has_the_next_states_of_tables_9_6_to_9_9():
         expected |= {Action(name): (state,) for name in names.split()}
     expected |= {Action.AE_6: (3, 13), Action.AR_8: (9, 10)}
     assert expected == NEXT_STATES
+
+
+def test_a_machine_walks_the_table_and_keeps_artim():
+    machine = Machine(artim_s=30.0)
+    assert machine.act(Evt.TRANSPORT_INDICATED, 5.0) is Action.AE_5
+    assert (machine.state, machine.artim_ends_s) == (State.STA2, 35.0)
+    machine.act(Evt.ASSOCIATE_RQ_PDU, 6.0)
+    assert (machine.state, machine.artim_ends_s) == (State.STA3, None)
+    machine.act(Evt.ASSOCIATE_REJECT, 7.0)
+    assert (machine.state, machine.artim_ends_s) == (State.STA13, 37.0)
+    machine.act(Evt.ARTIM_EXPIRED, 37.0)
+    assert (machine.state, machine.artim_ends_s, machine.closing) == (State.STA1, None, True)
+
+
+def test_a_request_that_the_provider_rejects_starts_artim_anew():
+    machine = Machine(artim_s=30.0)
+    machine.act(Evt.TRANSPORT_INDICATED, 0.0)
+    machine.act(Evt.ASSOCIATE_RQ_PDU, 6.0, other=True)
+    assert (machine.state, machine.artim_ends_s) == (State.STA13, 36.0)
+
+
+def test_an_empty_cell_is_our_callers_fault_and_changes_nothing():
+    machine = Machine(artim_s=30.0)
+    with pytest.raises(LocalProtocolError, match="RELEASE_REQUEST is not possible in STA1"):
+        machine.act(Evt.RELEASE_REQUEST, 0.0)
+    assert machine.state is State.STA1

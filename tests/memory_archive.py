@@ -28,7 +28,7 @@ UNIQUE_KEYS = {
 CHUNK_BYTES = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """One held instance."""
 

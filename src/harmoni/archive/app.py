@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from harmoni.archive.keeper import Keeper
 from harmoni.archive.site import ArchiveSite
@@ -190,7 +190,7 @@ class _Signals:
         self._ended = threading.Event()
         self._reload = reload
 
-    def __enter__(self) -> "_Signals":
+    def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._ended.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload())

@@ -1,4 +1,4 @@
-"""What an operator does to an archive: beside the running role, through the same holdings and locks.
+"""What an operator does to an archive: beside the running role, through the same locks.
 
 Every function takes the settings and gives plain values; the command line prints them.
 """
@@ -20,7 +20,7 @@ from harmoni.dicom import identifier
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings.holding import Holding
 from harmoni.holdings.rebuild import RebuildReport
-from harmoni.index import lookup, packs
+from harmoni.index import packs, totals
 from harmoni.index.packs import PackState
 from harmoni.model.errors import AlreadyHeld, ConfigurationError, HarmoniError, NotHeld
 from harmoni.model.header import STUDY_INSTANCE_UID
@@ -134,7 +134,7 @@ def check(config: ArchiveConfig) -> list[str]:
         problems.append("no hospital is registered: run `harmoni hospital add`")
     for hospital in archive.hospitals:
         try:
-            archive.holding(hospital)
+            archive.holding(hospital).index.database()
         except HarmoniError as error:
             problems.append(str(error))
     return problems
@@ -237,7 +237,7 @@ def show_study(config: ArchiveConfig, hospital_id: str, study_uid: str) -> dict[
     query = identifier.compose_query(
         "STUDY",
         QueryLevel.STUDY,
-        {tag: "" for tag in _STUDY_TAGS.values()} | {STUDY_INSTANCE_UID: study_uid},
+        dict.fromkeys(_STUDY_TAGS.values(), "") | {STUDY_INSTANCE_UID: study_uid},
     )
     found = list(holding.find(query))
     if not found:
@@ -287,12 +287,12 @@ def status(config: ArchiveConfig) -> Status:
             waiting += holding.commitments.waiting()
         except HarmoniError as error:
             problems.append(f"{hospital}: {error}")
-    for each in stats:
-        if each.packs_missing or each.packs_damaged or each.instances_damaged:
-            problems.append(
-                f"{each.hospital}: {each.packs_missing} packs missing, {each.packs_damaged} packs"
-                f" and {each.instances_damaged} instances damaged; repair from another copy"
-            )
+    problems += [
+        f"{each.hospital}: {each.packs_missing} packs missing, {each.packs_damaged} packs"
+        f" and {each.instances_damaged} instances damaged; repair from another copy"
+        for each in stats
+        if each.packs_missing or each.packs_damaged or each.instances_damaged
+    ]
     safe_copies = config.archive.safe_copies
     return Status(
         site=str(config.archive.site),
@@ -311,7 +311,7 @@ def status(config: ArchiveConfig) -> Status:
 
 def _stat(holding: Holding) -> HospitalStat:
     with holding.index.reader() as connection:
-        counts = lookup.totals(connection)
+        counts = totals.totals(connection)
         by_state = {state: packs.packs_in(connection, state) for state in PackState}
     return HospitalStat(
         hospital=holding.hospital,

@@ -1,6 +1,7 @@
 """A worker: accepts associations, binds each to one hospital, and does wire work only."""
 
 import threading
+from functools import lru_cache
 
 from harmoni.archive.handlers import Committing, Finding, Retrieving, Storing
 from harmoni.archive.site import ArchiveSite
@@ -91,13 +92,16 @@ class Worker:
             )
         try:
             holding = self._archive.holding(bound.hospital)
+            holding.index.database()
         except HarmoniError as error:
             result, source, reason = _BUSY
             return server.Rejected(
                 result=result, source=source, reason=reason, why=f"{error.code} {error}"
             )
+        # Asked only for a requestor that wants to receive in one of several syntaxes.
+        preferred = lru_cache(maxsize=1)(holding.preferred_syntaxes)
         negotiated = presentation.negotiate(
-            request, acceptance.offer(bound.rights, holding.preferred_syntax)
+            request, acceptance.offer(bound.rights, lambda sop_class: preferred().get(sop_class))
         )
         return server.Accepted(
             negotiated=negotiated,

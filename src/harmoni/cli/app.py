@@ -22,6 +22,7 @@ from harmoni.model.errors import (
     InvalidInput,
     LocalProtocolError,
     NotHeld,
+    Permanent,
     ProtocolError,
     Refused,
     Transient,
@@ -43,6 +44,7 @@ EXIT_CODES: Final[Sequence[tuple[type[HarmoniError], int]]] = (
     (AlreadyHeld, WRONG_USE),
     (Transient, UNREACHABLE),
     (Refused, REFUSED),
+    (Permanent, REFUSED),
     (LocalProtocolError, OUR_FAULT),
     (ProtocolError, UNREACHABLE),
 )

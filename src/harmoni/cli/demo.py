@@ -1,5 +1,7 @@
 """`harmoni demo`: the whole of HARMONI on this machine, checked or left running."""
 
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from harmoni.cli import options, output
 from harmoni.demo import serve as server
 from harmoni.demo import story, system
 from harmoni.model.errors import ConfigurationError
+from harmoni.runtime import log
 from harmoni.runtime.clock import SystemClock
 
 
@@ -49,6 +52,7 @@ def demo(
         raise ConfigurationError(
             f"{sites} sites are not possible: sites do not replicate yet; leave --sites at 1"
         )
+    log.configure(level="error", stream=sys.stderr)
     clock = SystemClock()
     with _directory(directory) as place:
         centre = system.build(
@@ -63,9 +67,12 @@ def demo(
             return
         with output.progress("demo") as advance:
             report = story.run(centre, source, clock, advance)
-        output.rows(report.acts, json_wanted=json, empty="nothing was done")
-        for note in report.notes:
-            output.complain(note)
+        if json:
+            output.as_json(report)
+        else:
+            output.rows(report.acts, json_wanted=False, empty="nothing was done")
+            for note in report.notes:
+                output.complain(note)
         for failure in report.failures:
             output.complain(f"NOT AS IT SHOULD BE: {failure}")
         if report.failures:
@@ -85,5 +92,13 @@ def _directory(given: Path | None) -> Iterator[Path]:
         given.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="harmoni-demo-") as temporary:
-        yield Path(temporary)
+    temporary = Path(tempfile.mkdtemp(prefix="harmoni-demo-"))
+    try:
+        yield temporary
+    except (ConfigurationError, KeyboardInterrupt, SystemExit):
+        shutil.rmtree(temporary)
+        raise
+    except Exception:
+        output.complain(f"{temporary} is kept, the log of the archive is in it")
+        raise
+    shutil.rmtree(temporary)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from harmoni.model.identifiers import HospitalId, PackId, SiteId, WriterId
 
+_FILE_COLUMNS: Final = 400
 # Identifiers are dataclasses too, and stand in JSON as their text.
 _NAMES: Final = (HospitalId, SiteId, WriterId, PackId)
 
@@ -40,6 +42,8 @@ def _simpler(value: object) -> object:
         return {str(name): item for name, item in value.items()}
     if isinstance(value, (bytes, bytearray)):
         return value.hex()
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields}
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     if not dataclasses.is_dataclass(value) or isinstance(value, _NAMES):
@@ -63,7 +67,7 @@ def facts(value: object, *, json_wanted: bool) -> None:
     table.add_column(overflow="fold")
     for name, item in members.items() if isinstance(members, dict) else [("", members)]:
         table.add_row(name.replace("_", " "), text(item))
-    Console().print(table)
+    _paper().print(table)
 
 
 def rows(values: Sequence[object], *, json_wanted: bool, empty: str) -> None:
@@ -86,7 +90,7 @@ def rows(values: Sequence[object], *, json_wanted: bool, empty: str) -> None:
         table.add_column(name.replace("_", " "), overflow="fold")
     for member in members:
         table.add_row(*(text(item) for item in member.values()))
-    Console().print(table)
+    _paper().print(table)
 
 
 def text(value: object) -> str:
@@ -100,6 +104,12 @@ def text(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     return escape(str(value))
+
+
+def _paper() -> Console:
+    """Where tables go: as wide as the terminal, and as wide as they are into a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_COLUMNS)
 
 
 @contextmanager

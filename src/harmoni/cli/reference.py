@@ -27,9 +27,9 @@ def commands() -> str:
         "",
         "Made from the program; do not edit.",
         "",
-        "Exit codes: 0 done; 1 the check found something wrong; 2 wrong use or configuration; "
-        "3 something it needs is unreachable; 4 refused by policy; 70 a fault of ours. "
-        "An error is one line on stderr: what, why, what to do; `harmoni --debug …` shows the "
+        "Exit codes: 0 done; 1 the check found something wrong; 2 wrong use or configuration;",
+        "3 something it needs is unreachable; 4 refused by policy; 70 a fault of ours.",
+        "An error is one line on stderr: what, why, what to do; `harmoni --debug …` shows the",
         "traceback as well.",
         "",
     ]
@@ -41,7 +41,7 @@ def commands() -> str:
         for parameter in command.params:
             name = ", ".join(f"`{option}`" for option in parameter.opts)
             if parameter.param_type_name == "argument":
-                name = f"`{parameter.human_readable_name}`"
+                name = f"`{(parameter.metavar or parameter.name or '').upper()}`"
             needed = "required" if parameter.required else ""
             rows.append(f"| {name} | {needed} | {getattr(parameter, 'help', '') or ''} |")
         if rows:
@@ -54,8 +54,8 @@ def errors() -> str:
     page = [
         "# Errors",
         "",
-        "Made from the program; do not edit. A code never changes its meaning. *Retry*: whether "
-        "the same act may succeed later.",
+        "Made from the program; do not edit. A code never changes its meaning.",
+        "*Retry*: whether the same act may succeed later.",
         "",
         "| code | error | what it means | retry | exit code |",
         "| --- | --- | --- | --- | --- |",

@@ -6,5 +6,5 @@ from harmoni.cli import options, output
 
 
 def status(config: options.Config, json: options.AsJSON = False) -> None:
-    """Show how the archive is: its processes, space, open packs and what waits."""
+    """Show how the archive is: its space, studies, packs and what waits."""
     output.facts(operate.status(settings.load_archive(config)), json_wanted=json)

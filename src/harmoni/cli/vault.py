@@ -14,7 +14,8 @@ def stat(
     config: options.Config, hospital: options.AnyHospital = None, json: options.AsJSON = False
 ) -> None:
     """Count packs, instances and bytes."""
-    output.facts(operate.stat(settings.load_archive(config), hospital), json_wanted=json)
+    stats = operate.stat(settings.load_archive(config), hospital)
+    output.rows(stats, json_wanted=json, empty="no hospital yet")
 
 
 @app.command()
@@ -23,10 +24,10 @@ def rebuild(
 ) -> None:
     """Make the index anew from packs and keys beside the live one, then swap.
 
-    Exits with 1 when the new index differs from the one it replaced.
+    Exits with 1 when the new index differs from the one it replaced, or a pack cannot be read.
     """
     with output.progress(f"rebuilding {hospital}") as advance:
         report = operate.rebuild(settings.load_archive(config), hospital, advance)
     output.facts(report, json_wanted=json)
-    if not report.equal:
+    if report.equal is False or report.unreadable:
         raise typer.Exit(1)

@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,6 +19,21 @@ from harmoni.runtime.clock import Clock
 READY_S: Final = 60.0
 STOP_S: Final = 40.0
 _LOOK_S: Final = 0.1
+_SIGNALLED: Final = 128  # what a shell adds to the number of the signal that ended a process
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Make SIGTERM end a with block like an exception, so that roles are stopped on the way out."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(_SIGNALLED + number)
+
+    earlier = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 class Role:

@@ -89,8 +89,8 @@ def _house(house: House) -> Mapping[str, object]:
             for peer in house.peers
         ],
         "tls": {
-            "ca": str(house.authority),
-            "certificate": str(house.certificate),
-            "key": str(house.key),
+            "ca": str(house.tls_files.authorities),
+            "certificate": str(house.tls_files.certificate),
+            "key": str(house.tls_files.key),
         },
     }

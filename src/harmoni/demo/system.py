@@ -23,6 +23,7 @@ from harmoni.demo import ports
 from harmoni.fleet import ca
 from harmoni.model.errors import ConfigurationError
 from harmoni.model.identifiers import HospitalId, SiteId
+from harmoni.net.tls import TLSFiles
 from harmoni.runtime.clock import Clock
 
 SITE: Final = "dc1"
@@ -51,17 +52,13 @@ class House:
         hospital: its id.
         gateway_ae_title: what it calls itself towards the archive.
         peers: its registered nodes, the PACS first.
-        authority: PEM file with the centre's authority.
-        certificate: PEM file with the hospital's certificate.
-        key: PEM file with that certificate's key.
+        tls_files: the hospital's identity towards the archive.
     """
 
     hospital: HospitalId
     gateway_ae_title: str
     peers: tuple[Peer, ...]
-    authority: Path
-    certificate: Path
-    key: Path
+    tls_files: TLSFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,15 +122,6 @@ def _authority(store: Filesystem, clock: Clock) -> ca.Authority:
 
 
 @dataclass(frozen=True, slots=True)
-class _Identity:
-    """The files of a node's identity."""
-
-    authority: Path
-    certificate: Path
-    key: Path
-
-
-@dataclass(frozen=True, slots=True)
 class _Builder:
     """Makes what is missing in the demo's directory."""
 
@@ -158,7 +146,7 @@ class _Builder:
             f"listen.host={ports.HOST}",
             f"listen.port={self.ports[_DICOM_PORT]}",
             f"http.port={self.ports[_HTTP_PORT]}",
-            f"tls.ca={identity.authority}",
+            f"tls.ca={identity.authorities}",
             f"tls.certificate={identity.certificate}",
             f"tls.key={identity.key}",
             f"pack.quiet_s={seal_after_s}",
@@ -193,12 +181,10 @@ class _Builder:
             hospital=hospital,
             gateway_ae_title=f"GW_{letter.upper()}",
             peers=peers,
-            authority=identity.authority,
-            certificate=identity.certificate,
-            key=identity.key,
+            tls_files=identity,
         )
 
-    def _identity(self, folder: str, name: str, owner: HospitalId | SiteId) -> _Identity:
+    def _identity(self, folder: str, name: str, owner: HospitalId | SiteId) -> TLSFiles:
         """The identity in a folder, issued when it is missing."""
         self.store.make_directory(folder)
         trusted, certificate, key = (
@@ -219,7 +205,7 @@ class _Builder:
             self.store.replace(trusted, self.authority.cert_pem)
             self.store.replace(certificate, issued.cert_pem)
         path = self.store.path
-        return _Identity(authority=path(trusted), certificate=path(certificate), key=path(key))
+        return TLSFiles(certificate=path(certificate), key=path(key), authorities=path(trusted))
 
 
 def _register(directory: Path, hospital: HospitalId, peers: Sequence[Peer]) -> None:

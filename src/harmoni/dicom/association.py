@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from harmoni.dicom import fragmentation, pdu
-from harmoni.dicom.dimse import Command, decode_command, encode_command
+from harmoni.dicom import pdu
+from harmoni.dicom.dimse import Command, decode_command
 from harmoni.dicom.events import (
     DEFAULT_LIMITS,
     Aborted,
@@ -27,32 +27,14 @@ from harmoni.dicom.events import (
     ReleaseRequested,
     TransportClosed,
 )
-from harmoni.dicom.items import UserInformation, malformed
+from harmoni.dicom.items import UserInformation
 from harmoni.dicom.pdu import AbortReason, AbortSource, Buffer, PduType
 from harmoni.dicom.presentation import AcceptedContext, Negotiated, accepted_contexts
 from harmoni.dicom.reception import ReceivedCommand, ReceivedDataSet, ReceivedPdu, Reception
-from harmoni.dicom.state_machine import NEXT_STATES, TABLE, Action, Evt, State
+from harmoni.dicom.state_machine import TABLE, Action, Evt, Machine, State
+from harmoni.dicom.transmission import Transmission
+from harmoni.dicom.uids import APPLICATION_CONTEXT
 from harmoni.model.errors import LocalProtocolError, RemoteProtocolError
-
-__all__ = [
-    "DEFAULT_LIMITS",
-    "Aborted",
-    "AssociateAccepted",
-    "AssociateRejected",
-    "AssociateRequested",
-    "Association",
-    "CommandReceived",
-    "DataSetReceived",
-    "DataSink",
-    "Event",
-    "Limits",
-    "ReleaseConfirmed",
-    "ReleaseRequested",
-    "TransportClosed",
-]
-
-MIN_PEER_PDU_BYTES: Final = 12
-"""Below this a maximum length leaves less than 6 bytes per PDU: no such peer means it."""
 
 _CONTROL_BYTES: Final = 4
 _REJECTED_PERMANENT: Final = 1
@@ -68,8 +50,6 @@ _EVT_OF_PDU: Final = {
 }
 _PDU_TYPES: Final = {int(number): number for number in PduType}
 _ABORTING: Final = frozenset((Action.AA_1, Action.AA_7, Action.AA_8))
-_STARTS_ARTIM: Final = frozenset((Action.AE_5, Action.AE_8, Action.AR_4, Action.AA_1, Action.AA_8))
-_STOPS_ARTIM: Final = frozenset((Action.AE_6, Action.AA_2, Action.AA_5, Action.AR_5))
 
 
 class Association:
@@ -85,13 +65,10 @@ class Association:
         now_s: monotonic seconds; an acceptor's ARTIM starts here.
     """
 
-    def __init__(
-        self, *, requestor: bool, limits: Limits = DEFAULT_LIMITS, now_s: float = 0.0
-    ) -> None:
+    def __init__(self, *, requestor: bool, limits: Limits = DEFAULT_LIMITS, now_s: float) -> None:
         self._requestor = requestor
         self._limits = limits
-        self._state = State.STA1
-        self._artim_ends_s: float | None = None
+        self._machine = Machine(limits.artim_s)
         self._reception = Reception(limits, self._admit)
         self._now_s = now_s
         self._events: list[Event] = []
@@ -100,10 +77,8 @@ class Association:
         self._request: pdu.AssociateRQ | None = None
         self._answer: pdu.AssociateAC | None = None
         self._assume_roles = False
-        self._capacity_bytes = 0
-        self._sending = False
+        self._transmission = Transmission(limits.max_pdu_bytes, lambda: self._act(Evt.DATA_REQUEST))
         self._confirm_after_collision = False
-        self._closing = False
         if not requestor:
             self._act(Evt.TRANSPORT_INDICATED)
 
@@ -112,12 +87,12 @@ class Association:
     @property
     def state(self) -> State:
         """The state of PS3.8 9.2."""
-        return self._state
+        return self._machine.state
 
     @property
     def closing(self) -> bool:
         """Whether the shell is to close the transport, once everything is sent."""
-        return self._closing
+        return self._machine.closing
 
     @property
     def contexts(self) -> Mapping[int, AcceptedContext]:
@@ -167,9 +142,9 @@ class Association:
             Exception: what the sink raises; call `receive_data_set` with another sink to go on.
         """
         self._now_s = now_s
-        if self._closing:
+        if self._machine.closing:
             return []
-        if self._state is State.STA1:
+        if self._machine.state is State.STA1:
             raise LocalProtocolError("nothing can be received before associate")
         if count == 0:
             self._act(Evt.TRANSPORT_CLOSED)
@@ -194,7 +169,7 @@ class Association:
         return self._parse()
 
     def _parse(self) -> list[Event]:
-        while not self._closing:
+        while not self._machine.closing:
             try:
                 part = self._reception.next_part()
                 match part:
@@ -222,11 +197,11 @@ class Association:
                 f"PDU type {pdu_type:02X}H does not exist", AbortReason.UNRECOGNIZED_PDU
             )
         evt = _EVT_OF_PDU[known]
-        action = TABLE[evt, self._state]
+        action = TABLE[evt, self._machine.state]
         if action is Action.AA_6:
             return False
         if action in _ABORTING:
-            why = f"{known.name} in {self._state.name}"
+            why = f"{known.name} in {self._machine.state.name}"
             self._abort_as_provider(evt, AbortReason.UNEXPECTED_PDU, why)
             return False
         self._check_length(known, length)
@@ -266,10 +241,10 @@ class Association:
             case pdu.ReleaseRP():
                 self._act(Evt.RELEASE_RP_PDU)
                 self._events.append(ReleaseConfirmed())
-                if self._confirm_after_collision and self._state is State.STA12:
+                if self._confirm_after_collision and self._machine.state is State.STA12:
                     self._send_release_response()
             case pdu.Abort(source=source, reason=reason):
-                over = self._state is State.STA13
+                over = self._machine.state is State.STA13
                 self._act(Evt.ABORT_PDU)
                 self._reception.forget_message()
                 if not over:
@@ -278,44 +253,36 @@ class Association:
                         Aborted(by_peer=True, source=source, reason=reason, why=why)
                     )
             case pdu.DataTF():
-                raise AssertionError("data is never gathered")
+                raise AssertionError("P-DATA-TF is never gathered")
 
     def _take_request(self, request: pdu.AssociateRQ) -> None:
-        self._capacity_bytes = self._capacity_for(request.user_information)
+        self._transmission.fit(request.user_information)
         self._request = request
         # PS3.8 Table 9-21: the provider refuses a version, the user an application context.
         if not request.protocol_version & pdu.PROTOCOL_VERSION:
             source, reason, why = 2, 2, f"protocol version {request.protocol_version}"
-        elif request.application_context != pdu.APPLICATION_CONTEXT_NAME:
+        elif request.application_context != APPLICATION_CONTEXT:
             source, reason, why = 1, 2, f"application context {request.application_context}"
         else:
             self._act(Evt.ASSOCIATE_RQ_PDU)
             self._events.append(AssociateRequested(request))
             return
         self._act(Evt.ASSOCIATE_RQ_PDU, other=True)
-        self._start_artim()
         self._send(pdu.AssociateRJ(_REJECTED_PERMANENT, source, reason))
         why = f"rejected: {why} is not supported"
         self._events.append(Aborted(by_peer=False, source=source, reason=reason, why=why))
 
     def _take_answer(self, answer: pdu.AssociateAC) -> None:
         contexts = accepted_contexts(self.request, answer, assume_roles=self._assume_roles)
-        self._capacity_bytes = self._capacity_for(answer.user_information)
+        self._transmission.fit(answer.user_information)
         self._act(Evt.ASSOCIATE_AC_PDU)
         self._establish(answer, contexts)
         self._events.append(AssociateAccepted(answer))
 
-    def _capacity_for(self, peer: UserInformation) -> int:
-        """The most bytes of one fragment that the peer takes and we send; even."""
-        if 0 < peer.max_length < MIN_PEER_PDU_BYTES:
-            raise malformed(f"a maximum length of {peer.max_length} bytes")
-        limit = min(peer.max_length or self._limits.max_pdu_bytes, self._limits.max_pdu_bytes)
-        return (limit - fragmentation.PDV_OVERHEAD_BYTES) & ~1
-
     def _establish(self, answer: pdu.AssociateAC, contexts: Mapping[int, AcceptedContext]) -> None:
         self._answer = answer
         self._contexts = contexts
-        self._reception.context_ids = contexts.keys()
+        self._reception.context_ids = self._transmission.context_ids = contexts.keys()
 
     def _take_command(self, context_id: int, command: Command) -> None:
         if command.has_data_set:
@@ -328,22 +295,19 @@ class Association:
 
     def deadline_s(self) -> float | None:
         """When `handle_timer` is to be called at the latest; None while ARTIM does not run."""
-        return self._artim_ends_s
+        return self._machine.artim_ends_s
 
     def handle_timer(self, now_s: float) -> list[Event]:
         """Act on the ARTIM timer if it has expired; nothing otherwise."""
         self._now_s = now_s
-        if self._artim_ends_s is None or now_s < self._artim_ends_s:
+        if self._machine.artim_ends_s is None or now_s < self._machine.artim_ends_s:
             return []
-        waited_for_request = self._state is State.STA2
+        waited_for_request = self._machine.state is State.STA2
         self._act(Evt.ARTIM_EXPIRED)
         if waited_for_request:
             why = f"no A-ASSOCIATE-RQ within {self._limits.artim_s} s"
             self._report_provider_abort(AbortReason.NOT_SPECIFIED, why)
         return self._take_events()
-
-    def _start_artim(self) -> None:
-        self._artim_ends_s = self._now_s + self._limits.artim_s
 
     # Output.
 
@@ -367,7 +331,7 @@ class Association:
         Raises:
             LocalProtocolError: not the requestor, asked already, or a value that cannot be sent.
         """
-        if not self._requestor or self._closing:
+        if not self._requestor or self._machine.closing:
             raise LocalProtocolError("only the requestor associates, and only once")
         request = replace(request, user_information=self._with_our_limit(request.user_information))
         encoded = pdu.encode(request)
@@ -421,7 +385,7 @@ class Association:
         Raises:
             LocalProtocolError: no association, or a message is half sent.
         """
-        self._require_whole_message()
+        self._transmission.require_whole_message()
         self._act(Evt.RELEASE_REQUEST)
         self._send(pdu.ReleaseRQ())
 
@@ -434,8 +398,8 @@ class Association:
             LocalProtocolError: the peer did not ask, or a message is half sent.
         """
         self._now_s = now_s
-        self._require_whole_message()
-        if self._state is State.STA10:
+        self._transmission.require_whole_message()
+        if self._machine.state is State.STA10:
             self._confirm_after_collision = True
         else:
             self._send_release_response()
@@ -457,7 +421,7 @@ class Association:
             LocalProtocolError: there is no association yet: the shell just closes the transport.
         """
         self._now_s = now_s
-        if self._closing or self._state is State.STA13:
+        if self._machine.closing or self._machine.state is State.STA13:
             return
         self._act(Evt.ABORT_REQUEST)
         self._reception.forget_message()
@@ -481,48 +445,10 @@ class Association:
                 or the command does not say what `data_set` says.
             Exception: what the data source raises, as it is.
         """
-        self._require_whole_message()
-        if context_id not in self._contexts:
-            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
-        if command.has_data_set is (data_set is None):
-            raise LocalProtocolError(
-                f"{command.field.name}: has_data_set is {command.has_data_set}, "
-                "but the data set given says otherwise"
-            )
-        encoded = encode_command(command)
-        begun = whole = False
-        self._sending = True
-        try:
-            for buffers in fragmentation.pack_message(
-                context_id, encoded, data_set, capacity_bytes=self._capacity_bytes
-            ):
-                self._act(Evt.DATA_REQUEST)
-                begun = True
-                yield buffers
-            whole = True
-        finally:
-            self._sending = begun and not whole
-
-    def _require_whole_message(self) -> None:
-        if self._sending:
-            raise LocalProtocolError("the message before was not finished: only abort is left")
-
-    # The state machine.
+        return self._transmission.message(context_id, command, data_set)
 
     def _act(self, evt: Evt, *, other: bool = False) -> Action:
-        """Go through a cell of Table 9-10; `other` chooses the second state of AE-6 and AR-8."""
-        action = TABLE.get((evt, self._state))
-        if action is None:
-            raise LocalProtocolError(f"{evt.name} is not possible in {self._state.name}")
-        states = NEXT_STATES[action]
-        self._state = states[-1] if other else states[0]
-        if action in _STOPS_ARTIM:
-            self._artim_ends_s = None
-        if action in _STARTS_ARTIM:
-            self._start_artim()
-        if self._state is State.STA1:
-            self._closing = True
-        return action
+        return self._machine.act(evt, self._now_s, other=other)
 
     def _abort_as_provider(self, evt: Evt, reason: int, why: str) -> None:
         """Go through a cell that sends A-ABORT because of the peer (AA-1, AA-7, AA-8).

@@ -4,8 +4,33 @@ Between our own nodes each item of the Referenced SOP Sequence also carries a pr
 the SHA-256 of the data set; other peers neither send it nor mind it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from harmoni.dicom import dataset
+from harmoni.dicom.uids import is_acceptable_uid
+from harmoni.model.errors import InvalidInput
+from harmoni.model.header import Element
+
+MAX_COMMITMENT_BYTES: Final = 8 * 1024 * 1024
+"""Some 50,000 references; a larger request is refused."""
+
+_TRANSACTION_UID: Final = 0x0008_1195
+_RETRIEVE_AE_TITLE: Final = 0x0008_0054
+_REFERENCED_SOP_SEQUENCE: Final = 0x0008_1199
+_FAILED_SOP_SEQUENCE: Final = 0x0008_1198
+_FAILURE_REASON: Final = 0x0008_1197
+_REFERENCED_SOP_CLASS_UID: Final = 0x0008_1150
+_REFERENCED_SOP_INSTANCE_UID: Final = 0x0008_1155
+
+# The private block (PS3.5 7.8.1): wherever its creator reserves it, xx01 is the SHA-256.
+_PRIVATE_CREATOR: Final = b"HARMONI"
+_PRIVATE_GROUP: Final = 0x0009
+_FIRST_BLOCK: Final = 0x10
+_LAST_BLOCK: Final = 0xFF
+_SHA256_ELEMENT: Final = 0x01
+_SHA256_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +53,7 @@ class CommitmentReport:
     committed: tuple[Reference, ...] = ()
     failed: tuple[Reference, ...] = ()
     retrieve_ae_title: str = ""
+    """Where the instances can be retrieved from; "" when it was not told for all of them."""
 
 
 def parse_commitment_request(
@@ -35,17 +61,31 @@ def parse_commitment_request(
 ) -> tuple[str, tuple[Reference, ...]]:
     """Read the data set of an N-ACTION: Transaction UID and the references.
 
+    Args:
+        data: as received, at most `MAX_COMMITMENT_BYTES`.
+        transfer_syntax_uid: the one of its presentation context.
+
     Raises:
         InvalidInput: it cannot be read, or lacks UID or references. Answer 0115 or 0110.
     """
-    raise NotImplementedError
+    found = dataset.decode_data_set(data, transfer_syntax_uid, MAX_COMMITMENT_BYTES)
+    references = _references(found, _REFERENCED_SOP_SEQUENCE, transfer_syntax_uid)
+    if not references:
+        raise InvalidInput("the commitment request names no instance; there is nothing to commit")
+    return _uid(found, _TRANSACTION_UID), references
 
 
 def encode_commitment_request(
     transaction_uid: str, references: Sequence[Reference], transfer_syntax_uid: str
 ) -> bytes:
     """Encode the data set of an N-ACTION (PS3.4 J.3.2)."""
-    raise NotImplementedError
+    return dataset.encode_data_set(
+        [
+            Element(_TRANSACTION_UID, "UI", transaction_uid.encode("ascii")),
+            _sequence(_REFERENCED_SOP_SEQUENCE, references, transfer_syntax_uid),
+        ],
+        transfer_syntax_uid,
+    )
 
 
 def parse_commitment_report(data: bytes, transfer_syntax_uid: str) -> CommitmentReport:
@@ -54,7 +94,13 @@ def parse_commitment_report(data: bytes, transfer_syntax_uid: str) -> Commitment
     Raises:
         InvalidInput: it cannot be read or lacks its Transaction UID.
     """
-    raise NotImplementedError
+    found = dataset.decode_data_set(data, transfer_syntax_uid, MAX_COMMITMENT_BYTES)
+    return CommitmentReport(
+        transaction_uid=_uid(found, _TRANSACTION_UID),
+        committed=_references(found, _REFERENCED_SOP_SEQUENCE, transfer_syntax_uid),
+        failed=_references(found, _FAILED_SOP_SEQUENCE, transfer_syntax_uid),
+        retrieve_ae_title=_text(found, _RETRIEVE_AE_TITLE),
+    )
 
 
 def encode_commitment_report(
@@ -66,7 +112,98 @@ def encode_commitment_report(
 ) -> bytes:
     """Encode the data set of an N-EVENT-REPORT (PS3.4 J.3.3).
 
-    Retrieve AE Title stands outside the sequences, never inside as well. The event type is the
-    caller's: 1 when nothing failed, else 2.
+    Retrieve AE Title stands outside the sequences, never inside as well, and only where something
+    was committed. The event type is the caller's: 1 when nothing failed, else 2.
     """
-    raise NotImplementedError
+    elements: list[Element | dataset.Sequence] = [
+        Element(_TRANSACTION_UID, "UI", transaction_uid.encode("ascii"))
+    ]
+    if committed:
+        elements.append(Element(_RETRIEVE_AE_TITLE, "AE", retrieve_ae_title.encode("ascii")))
+        elements.append(_sequence(_REFERENCED_SOP_SEQUENCE, committed, transfer_syntax_uid))
+    if failed:
+        elements.append(_sequence(_FAILED_SOP_SEQUENCE, failed, transfer_syntax_uid))
+    return dataset.encode_data_set(elements, transfer_syntax_uid)
+
+
+def _sequence(
+    tag: int, references: Iterable[Reference], transfer_syntax_uid: str
+) -> dataset.Sequence:
+    return dataset.Sequence(
+        tag, tuple(_item(reference, transfer_syntax_uid) for reference in references)
+    )
+
+
+def _item(reference: Reference, transfer_syntax_uid: str) -> dataset.DataSet:
+    elements = [
+        Element(_REFERENCED_SOP_CLASS_UID, "UI", reference.sop_class_uid.encode("ascii")),
+        Element(_REFERENCED_SOP_INSTANCE_UID, "UI", reference.sop_instance_uid.encode("ascii")),
+    ]
+    if reference.failure_reason is not None:
+        elements.append(
+            dataset.encode_integer(_FAILURE_REASON, reference.failure_reason, transfer_syntax_uid)
+        )
+    if reference.sha256 is not None:
+        elements.append(Element(_private(_FIRST_BLOCK), "LO", _PRIVATE_CREATOR))
+        elements.append(Element(_private(_FIRST_BLOCK, _SHA256_ELEMENT), "OB", reference.sha256))
+    return {element.tag: element for element in elements}
+
+
+def _private(block: int, element: int | None = None) -> int:
+    """The tag of a block's creator, or of an element in it."""
+    number = block if element is None else block << 8 | element
+    return _PRIVATE_GROUP << 16 | number
+
+
+def _references(
+    found: dataset.DataSet, tag: int, transfer_syntax_uid: str
+) -> tuple[Reference, ...]:
+    sequence = found.get(tag)
+    if not isinstance(sequence, dataset.Sequence):
+        return ()
+    return tuple(
+        Reference(
+            sop_class_uid=_uid(item, _REFERENCED_SOP_CLASS_UID),
+            sop_instance_uid=_uid(item, _REFERENCED_SOP_INSTANCE_UID),
+            sha256=_sha256(item),
+            failure_reason=_failure_reason(item, transfer_syntax_uid),
+        )
+        for item in sequence.items
+    )
+
+
+def _sha256(item: dataset.DataSet) -> bytes | None:
+    for tag, creator in item.items():
+        block = tag - _private(0)
+        if not _FIRST_BLOCK <= block <= _LAST_BLOCK or not isinstance(creator, Element):
+            continue
+        if creator.value.rstrip(b" \0") != _PRIVATE_CREATOR:
+            continue
+        digest = item.get(_private(block, _SHA256_ELEMENT))
+        if not isinstance(digest, Element) or len(digest.value) != _SHA256_BYTES:
+            raise InvalidInput(
+                f"the private block {_PRIVATE_CREATOR.decode()} of a reference lacks its SHA-256 "
+                f"of {_SHA256_BYTES} bytes; leave the block out or fill it"
+            )
+        return digest.value
+    return None
+
+
+def _failure_reason(item: dataset.DataSet, transfer_syntax_uid: str) -> int | None:
+    element = item.get(_FAILURE_REASON)
+    if not isinstance(element, Element):
+        return None
+    return dataset.decode_integer(element, transfer_syntax_uid)
+
+
+def _text(found: dataset.DataSet, tag: int) -> str:
+    element = found.get(tag)
+    value = element.value if isinstance(element, Element) else b""
+    return value.strip(b" \0").decode("ascii", "replace")
+
+
+def _uid(found: dataset.DataSet, tag: int) -> str:
+    uid = _text(found, tag)
+    if not is_acceptable_uid(uid):
+        raise InvalidInput(f"{uid!r} is no UID for {tag:08X}: 1 to 64 characters are needed there")
+    return uid

@@ -7,7 +7,7 @@ with the bytes that are there, and the number of items per level is bounded.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -92,7 +92,7 @@ class SopClassCommonExtended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserIdentity:
-    """Who the requestor's user says to be (PS3.7 D.3.3.7); secrets stay out of the repr's way.
+    """Who the requestor's user says to be (PS3.7 D.3.3.7); names and secrets are in no repr.
 
     Attributes:
         kind: 1 user name, 2 user name and passcode, 3 Kerberos, 4 SAML, 5 JSON Web Token.
@@ -103,18 +103,15 @@ class UserIdentity:
 
     kind: int
     response_requested: bool
-    primary: bytes
-    secondary: bytes = b""
-
-    def __repr__(self) -> str:
-        return f"UserIdentity(kind={self.kind}, response_requested={self.response_requested})"
+    primary: bytes = field(repr=False)
+    secondary: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserIdentityResponse:
     """The acceptor's answer to a user identity (PS3.7 D.3.3.7.2)."""
 
-    server_response: bytes
+    server_response: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from harmoni.dicom.items import (
     malformed,
     split_items,
 )
+from harmoni.dicom.uids import APPLICATION_CONTEXT
 from harmoni.model.errors import LocalProtocolError
 
 Buffer = bytes | bytearray | memoryview
@@ -34,9 +35,6 @@ PDV_HEADER: Final = struct.Struct(">IBB")
 COMMAND_FRAGMENT: Final = 0x01
 LAST_FRAGMENT: Final = 0x02
 """The bits of the message control header (PS3.8 Annex E.2)."""
-
-APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
-"""The one DICOM application context (PS3.7 A.2.1)."""
 
 PROTOCOL_VERSION: Final = 0x0001
 MAX_CONTEXTS: Final = 128
@@ -125,7 +123,7 @@ class AssociateRQ:
     calling_ae_title: str
     presentation_contexts: tuple[ProposedContext, ...]
     user_information: UserInformation
-    application_context: str = APPLICATION_CONTEXT_NAME
+    application_context: str = APPLICATION_CONTEXT
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -137,7 +135,7 @@ class AssociateAC:
     calling_ae_title: str
     presentation_contexts: tuple[AnsweredContext, ...]
     user_information: UserInformation
-    application_context: str = APPLICATION_CONTEXT_NAME
+    application_context: str = APPLICATION_CONTEXT
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -322,62 +320,56 @@ def _decode_fixed(body: memoryview) -> tuple[int, str, str]:
 
 def _decode_request(body: memoryview) -> AssociateRQ:
     version, called, calling = _decode_fixed(body)
-    application_context = ""
-    information = UserInformation()
-    contexts: dict[int, ProposedContext] = {}
-    for kind, value in split_items(body[_ASSOCIATE.size :]):
-        match kind:
-            case ItemType.APPLICATION_CONTEXT:
-                application_context = decode_uid(value)
-            case ItemType.PRESENTATION_CONTEXT_RQ:
-                context = _decode_proposed(value)
-                if context.id in contexts:
-                    raise malformed(f"presentation context {context.id} is proposed twice")
-                contexts[context.id] = context
-            case ItemType.USER_INFORMATION:
-                information = decode_user_information(value)
-            case _:
-                pass
-    if not application_context:
-        raise malformed("no application context name")
+    name, information, values = _decode_variable(body, ItemType.PRESENTATION_CONTEXT_RQ)
+    contexts = tuple(map(_decode_proposed, values))
+    _require_unique([context.id for context in contexts])
     return AssociateRQ(
         called_ae_title=called,
         calling_ae_title=calling,
-        presentation_contexts=tuple(contexts.values()),
+        presentation_contexts=contexts,
         user_information=information,
-        application_context=application_context,
+        application_context=name,
         protocol_version=version,
     )
 
 
 def _decode_answer(body: memoryview) -> AssociateAC:
     version, called, calling = _decode_fixed(body)
-    application_context = ""
-    information = UserInformation()
-    contexts: dict[int, AnsweredContext] = {}
-    for kind, value in split_items(body[_ASSOCIATE.size :]):
-        match kind:
-            case ItemType.APPLICATION_CONTEXT:
-                application_context = decode_uid(value)
-            case ItemType.PRESENTATION_CONTEXT_AC:
-                context = _decode_answered(value)
-                if context.id in contexts:
-                    raise malformed(f"presentation context {context.id} is answered twice")
-                contexts[context.id] = context
-            case ItemType.USER_INFORMATION:
-                information = decode_user_information(value)
-            case _:
-                pass
-    if not application_context:
-        raise malformed("no application context name")
+    name, information, values = _decode_variable(body, ItemType.PRESENTATION_CONTEXT_AC)
+    contexts = tuple(map(_decode_answered, values))
+    _require_unique([context.id for context in contexts])
     return AssociateAC(
         called_ae_title=called,
         calling_ae_title=calling,
-        presentation_contexts=tuple(contexts.values()),
+        presentation_contexts=contexts,
         user_information=information,
-        application_context=application_context,
+        application_context=name,
         protocol_version=version,
     )
+
+
+def _decode_variable(
+    body: memoryview, context_item: ItemType
+) -> tuple[str, UserInformation, list[memoryview]]:
+    """The variable items of A-ASSOCIATE-RQ and -AC: application context, user, contexts."""
+    name = ""
+    information = UserInformation()
+    contexts: list[memoryview] = []
+    for kind, value in split_items(body[_ASSOCIATE.size :]):
+        if kind == context_item:
+            contexts.append(value)
+        elif kind == ItemType.APPLICATION_CONTEXT:
+            name = decode_uid(value)
+        elif kind == ItemType.USER_INFORMATION:
+            information = decode_user_information(value)
+    if not name:
+        raise malformed("no application context name")
+    return name, information, contexts
+
+
+def _require_unique(ids: list[int]) -> None:
+    if len(set(ids)) != len(ids):
+        raise malformed(f"a presentation context id comes twice: {ids[: MAX_CONTEXTS + 1]}")
 
 
 def _context_header(value: memoryview) -> tuple[int, int]:

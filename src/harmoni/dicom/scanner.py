@@ -8,6 +8,7 @@ It trusts nothing: values beyond 64 KiB are stepped over, nesting, elements and 
 bounded, and what cannot be read ends the scan with what was found so far. It never raises.
 """
 
+import contextlib
 import zlib
 from typing import Final
 
@@ -174,18 +175,31 @@ class Scanner:
 
     def _inflate(self, inflater: "zlib._Decompress", deflated: bytes) -> None:
         """Inflate piece by piece, so that a bomb never unfolds in memory."""
-        while deflated and not self._done:
+        full = False
+        while (deflated or full) and not self._done:
+            before = inflater.copy()
             try:
                 piece = inflater.decompress(deflated, _PIECE_BYTES)
             except zlib.error as error:
+                self._inflate_up_to_error(before, deflated)
                 self._break(f"the deflated stream is invalid: {error}")
                 return
-            self._inflated_bytes += len(piece)
-            if self._inflated_bytes > MAX_INFLATED_BYTES:
-                self._break(f"the header inflates to more than {MAX_INFLATED_BYTES} bytes")
-                return
-            self._feed_plain(memoryview(piece))
+            full = len(piece) == _PIECE_BYTES and not inflater.eof
             deflated = b"" if inflater.eof else inflater.unconsumed_tail
+            allowed = MAX_INFLATED_BYTES - self._inflated_bytes
+            self._inflated_bytes += len(piece)
+            self._feed_plain(memoryview(piece)[:allowed])
+            if len(piece) > allowed:
+                self._break(f"the header inflates to more than {MAX_INFLATED_BYTES} bytes")
+
+    def _inflate_up_to_error(self, inflater: "zlib._Decompress", deflated: bytes) -> None:
+        """Take what stands before an error, byte by byte: zlib drops it with the call that fails.
+
+        Else it would matter where the stream was cut.
+        """
+        with contextlib.suppress(zlib.error):
+            for byte in deflated:
+                self._feed_plain(memoryview(inflater.decompress(bytes((byte,)))))
 
     def _feed_plain(self, view: memoryview) -> None:
         while len(view) and not self._done:
@@ -321,12 +335,13 @@ class Scanner:
 
     def _count(self, elements: int) -> None:
         self._elements = elements
-        if elements > MAX_ELEMENTS and not self._done:
+        if elements > MAX_ELEMENTS:
             self._break(f"more than {MAX_ELEMENTS} elements stand before the pixels")
 
     def _break(self, why: str) -> None:
-        self.broken = why
-        self._done = True
+        if not self._done:
+            self.broken = why
+            self._done = True
 
 
 def _sequence(vr: bytes, encoding: Encoding) -> _Nesting:

@@ -2,11 +2,14 @@
 
 Table 9-10 stands here cell by cell and is read by `Association`; which state follows belongs to the
 action (Tables 9-6 to 9-9). Nothing is decided here that the standard does not decide, and a cell
-that is empty there is empty here: such an event cannot come in such a state.
+that is empty there is empty here: such an event cannot come in such a state. `Machine` walks the
+table and keeps the one timer, ARTIM; what an action sends and indicates is `Association`'s.
 """
 
 from enum import Enum, IntEnum
 from typing import Final
+
+from harmoni.model.errors import LocalProtocolError
 
 
 class State(IntEnum):
@@ -193,3 +196,52 @@ NEXT_STATES: Final = {
     Action.AA_8: (State.STA13,),
 }
 """The state after an action; where there are two, the first if the named condition holds."""
+
+_STARTS_ARTIM: Final = frozenset((Action.AE_5, Action.AE_8, Action.AR_4, Action.AA_1, Action.AA_8))
+_STOPS_ARTIM: Final = frozenset((Action.AE_6, Action.AA_2, Action.AA_5, Action.AR_5))
+
+
+class Machine:
+    """One walk through Table 9-10, from Sta1 until the transport is to be closed.
+
+    Args:
+        artim_s: the length of the ARTIM timer.
+
+    Attributes:
+        state: where it is.
+        artim_ends_s: when ARTIM expires, in monotonic seconds; None while it does not run.
+        closing: the way led back to Sta1; a new association needs a new machine.
+    """
+
+    def __init__(self, artim_s: float) -> None:
+        self.state = State.STA1
+        self.artim_ends_s: float | None = None
+        self.closing = False
+        self._artim_s = artim_s
+
+    def act(self, evt: Evt, now_s: float, *, other: bool = False) -> Action:
+        """Go through one cell.
+
+        Args:
+            evt: what happened.
+            now_s: monotonic seconds, for ARTIM.
+            other: take the second of two next states: AE-6 rejects, AR-8 is the acceptor's.
+
+        Returns:
+            The action; the caller carries out what it sends and indicates.
+
+        Raises:
+            LocalProtocolError: the cell is empty.
+        """
+        action = TABLE.get((evt, self.state))
+        if action is None:
+            raise LocalProtocolError(f"{evt.name} is not possible in {self.state.name}")
+        states = NEXT_STATES[action]
+        self.state = states[-1] if other else states[0]
+        if action in _STOPS_ARTIM:
+            self.artim_ends_s = None
+        if action in _STARTS_ARTIM or (action is Action.AE_6 and self.state is State.STA13):
+            self.artim_ends_s = now_s + self._artim_s
+        if self.state is State.STA1:
+            self.closing = True
+        return action

@@ -23,7 +23,7 @@ from harmoni.holdings.open_packs import OpenPacks, PackLimits
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.holdings.record import Recorder
 from harmoni.holdings.seal import Sealer
-from harmoni.index import find, lookup
+from harmoni.index import find, lookup, totals
 from harmoni.index.lookup import Held
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.runtime.clock import Clock
@@ -68,8 +68,10 @@ class Holding:
         site: what this process shares among holdings.
         hospital: whose.
 
+    The index is opened at its first use, so that a lost one can be rebuilt.
+
     Raises:
-        ConfigurationError: the hospital has no keys or no index here.
+        ConfigurationError: the hospital has no keys here.
     """
 
     def __init__(self, site: Site, hospital: HospitalId) -> None:
@@ -87,7 +89,6 @@ class Holding:
             pack_ids=self._pack_ids,
         )
         self.index = LiveIndex(site.files, self.layout, self.keyring)
-        self.index.database()
         self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
 
     @classmethod
@@ -201,12 +202,12 @@ class Holding:
     def plan(self, query: Query) -> list[Held]:
         """The instances that a retrieval would give, one per SOP Instance UID."""
         with self.index.reader() as connection:
-            return lookup.served_by(connection, query)
+            return lookup.instances_of(connection, query)
 
-    def preferred_syntax(self, sop_class_uid: str) -> str | None:
-        """The transfer syntax in which most instances of a class are held, or None."""
+    def preferred_syntaxes(self) -> dict[str, str]:
+        """For each SOP class, the transfer syntax in which most instances are held."""
         with self.index.reader() as connection:
-            return lookup.preferred_syntax(connection, sop_class_uid)
+            return totals.preferred_syntaxes(connection)
 
     def recall(self, held: Held) -> Iterator[memoryview]:
         """The data set of a held instance, verified; see `recall.data_set`."""

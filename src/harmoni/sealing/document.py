@@ -57,7 +57,7 @@ def decode(data: bytes | bytearray | memoryview, what: str) -> "Fields":
     """
     try:
         parsed: Json = json.loads(
-            bytes(data), parse_float=_no_fraction, parse_constant=_no_fraction
+            bytes(data).decode("utf-8"), parse_float=_no_fraction, parse_constant=_no_fraction
         )
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{what} is not JSON ({error}); use another copy") from None

@@ -23,7 +23,7 @@ from harmoni.sealing.levels import (
     read_series,
     with_instance,
 )
-from harmoni.sealing.pack import MAX_SEQUENCE, SUITE, PackKind
+from harmoni.sealing.pack import MAX_SEQUENCE, SUITE, PackKind, read_key_id
 from harmoni.sealing.provenance import SALT_BYTES, origin_fields, read_origin
 from harmoni.sealing.streaming import Buffer
 
@@ -221,7 +221,7 @@ def _read_event(fields: Fields) -> ListedEvent:
         sequence=fields.number("sequence", MAX_SEQUENCE),
         offset=fields.number("offset"),
         size_bytes=fields.number("size"),
-        key_id=fields.text("key"),
+        key_id=read_key_id(fields, "key"),
         kind=fields.text("kind"),
         at_ms=fields.time_ms("time"),
         sha256=fields.digest("sha256"),

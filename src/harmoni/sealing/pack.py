@@ -20,6 +20,7 @@ from typing import Final, Self
 from harmoni.model.errors import Damaged, InvalidInput
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 from harmoni.sealing import document, streaming
+from harmoni.sealing.keys import KeyId
 from harmoni.sealing.streaming import Buffer
 from harmoni.sealing.tar import BLOCK_BYTES, member_header, padding
 
@@ -134,10 +135,10 @@ def encrypted_member(
         parts: the plaintext, in order.
         name: instance_name, event_name or MANIFEST_NAME.
         mtime_s: receive time in seconds since 1970.
-        data_key: see streaming.Encryptor, as the next three.
-        associated_data: …
-        salt: …
-        nonce_prefix: …
+        data_key: the 32 bytes of the pack's (or event's) data key.
+        associated_data: what the member is bound to.
+        salt: 32 random bytes, fresh for each member.
+        nonce_prefix: 7 random bytes, fresh for each member.
     """
     size_bytes = streaming.ciphertext_size(sum(len(part) for part in parts))
     out = streaming.encrypt(
@@ -164,6 +165,14 @@ class PublicMember:
     size_bytes: int
     sha256: bytes
     """SHA-256 of the ciphertext."""
+
+
+def read_key_id(fields: document.Fields, name: str) -> str:
+    """A key id in a document; raises Damaged."""
+    try:
+        return str(KeyId.parse(fields.text(name)))
+    except InvalidInput as error:
+        raise Damaged(f"{error}; use another copy of the pack") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +227,7 @@ class PublicTable:
             hospital=fields.hospital("hospital"),
             site=fields.site("site"),
             kind=PackKind(fields.choice("kind", tuple(PackKind))),
-            key_id=fields.text("key"),
+            key_id=read_key_id(fields, "key"),
             suite=fields.choice("suite", (SUITE,)),
             members=tuple(
                 PublicMember(
@@ -289,7 +298,7 @@ class Readme:
                 hospital=HospitalId(values["hospital"]),
                 site=SiteId(values["site"]),
                 kind=PackKind(values["kind"]),
-                key_id=values["key"],
+                key_id=str(KeyId.parse(values["key"])),
             )
         except (ValueError, KeyError, InvalidInput):
             raise Damaged("the README of a pack is altered; use another copy") from None

@@ -207,10 +207,10 @@ def encrypt(
 
     Args:
         parts: the plaintext, in order; may be empty.
-        data_key: see Encryptor, as the next three.
-        associated_data: …
-        salt: …
-        nonce_prefix: …
+        data_key: the 32 bytes of the pack's (or event's) data key.
+        associated_data: what the member is bound to.
+        salt: 32 random bytes, fresh for each member.
+        nonce_prefix: 7 random bytes, fresh for each member.
         lead: bytes to leave free before the ciphertext, for a tar header.
         pad: zero bytes to leave after it, for the padding of tar.
 
@@ -321,13 +321,16 @@ class Decryptor:
 
         Args:
             first: the number of the first one.
-            ciphertext: the bytes from the start of `segment_range(first)` to the end of some later
-                segment's range.
+            ciphertext: the bytes from the start of `segment_range(first)` to the end of that or a
+                later segment's range. A run that ends early at the end of a segment opens: whoever
+                reads counts the bytes.
 
         Raises:
-            Damaged: one of them fails; nothing of the run may be used.
+            Damaged: one of them fails, or there is none; nothing of the run may be used.
         """
         view = memoryview(ciphertext)
+        if not view:
+            raise Damaged(f"an encrypted member ends before segment {first}; use another copy")
         end = self.segment_range(first)[0] + len(view)
         count = -(-end // SEGMENT_BYTES) - first
         out = bytearray(max(0, len(view) - count * TAG_BYTES))

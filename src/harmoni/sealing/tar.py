@@ -80,6 +80,8 @@ def _pax_record(size_bytes: int) -> bytes:
 
 def _ustar(name: str, size_bytes: int, mtime_s: int, type_flag: bytes) -> bytes:
     """One header block: mode 0400, owner 0, no names."""
+    if size_bytes < 0 or mtime_s < 0:
+        raise ValueError("no tar header holds a negative number")
     if len(name) > _MAX_NAME:
         raise ValueError(f"a name in a tar header has at most {_MAX_NAME} characters: {name!r}")
     before = name.encode("ascii").ljust(_MAX_NAME, b"\0") + b"0000400\0" + b"0000000\0" * 2

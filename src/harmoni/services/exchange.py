@@ -10,14 +10,12 @@ from typing import Final, Never
 
 from harmoni.dicom import dimse, status
 from harmoni.dicom.dimse import Command, CommandField
+from harmoni.dicom.identifier import MAX_IDENTIFIER_BYTES
 from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Category
-from harmoni.model.errors import ProtocolError, Refused, RemoteProtocolError, Unreachable
-from harmoni.net.driver import AssociationEnded, Channel, Message
+from harmoni.model.errors import Refused
+from harmoni.net.driver import AssociationEnded, Channel, Ending, Message
 from harmoni.runtime.clock import Clock, SystemClock
-
-IDENTIFIER_LIMIT_BYTES: Final = 1 << 20
-"""Longest identifier, commitment request or report that is read into memory."""
 
 TICK_S: Final = 1.0
 """How often a wait looks up: for pending responses to send, for reports to send."""
@@ -25,16 +23,6 @@ TICK_S: Final = 1.0
 SYSTEM_CLOCK: Final[Clock] = SystemClock()
 
 _RESPONSE_BIT: Final = 0x8000
-
-
-class NoResponse(Unreachable):
-    """The peer did not answer a request in time; the association was aborted."""
-
-    code = "HZ-1007"
-
-
-CONNECTION_ERRORS: Final = (AssociationEnded, NoResponse, ProtocolError)
-"""Errors after which there is no association left to answer on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +109,7 @@ class Operation:
         """Take in what the peer has sent meanwhile, without waiting; sets `cancelled`.
 
         Raises:
-            AssociationEnded: the peer has gone.
-            RemoteProtocolError: it sent something else than C-CANCEL-RQ; the association is
-                aborted.
+            AssociationEnded: the peer has gone, or sent something else than C-CANCEL-RQ.
         """
         while self.channel.poll():
             message = self.channel.receive(0)
@@ -162,9 +148,8 @@ def await_response(
         The response. When it has a data set the caller must receive it.
 
     Raises:
-        NoResponse: the peer was silent for so long; the association is aborted.
-        RemoteProtocolError: another message; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone; or we aborted, because it was silent for so long or
+            sent another message.
     """
     expected = request.field | _RESPONSE_BIT
     deadline_s = clock.monotonic_s() + timeout_s
@@ -172,10 +157,8 @@ def await_response(
         left_s = deadline_s - clock.monotonic_s()
         if left_s <= 0:
             channel.abort()
-            raise NoResponse(
-                f"no response to {request.field.name} within {timeout_s} s: association aborted,"
-                " try again"
-            )
+            why = f"no response to {request.field.name} for {timeout_s:g} s"
+            raise AssociationEnded(Ending.TIMEOUT, why)
         message = channel.receive(min(left_s, TICK_S))
         if message is not None:
             command = message.command
@@ -223,21 +206,23 @@ def status_in(response: Command) -> int:
     return response.status
 
 
-def receive_identifier(channel: Channel, message: Message) -> bytes:
+def receive_identifier(
+    channel: Channel, message: Message, *, limit_bytes: int = MAX_IDENTIFIER_BYTES
+) -> bytes:
     """Read the data set of a message into memory, or give b"" when it has none.
 
     Raises:
-        InvalidInput: it is longer than `IDENTIFIER_LIMIT_BYTES`; it was thrown away.
+        InvalidInput: it is longer than `limit_bytes`; it was thrown away.
         AssociationEnded: it never became complete.
     """
-    return channel.receive_bytes(IDENTIFIER_LIMIT_BYTES) if message.command.has_data_set else b""
+    return channel.receive_bytes(limit_bytes) if message.command.has_data_set else b""
 
 
 def break_off(channel: Channel, why: str) -> Never:
     """Abort the association because the peer broke the protocol.
 
     Raises:
-        RemoteProtocolError: always, saying why.
+        AssociationEnded: always, saying why.
     """
     channel.abort()
-    raise RemoteProtocolError(f"the peer sent {why}: association aborted")
+    raise AssociationEnded(Ending.ABORTED, f"we aborted: the peer sent {why}")

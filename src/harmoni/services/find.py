@@ -83,9 +83,9 @@ def serve_find(
                     ),
                 )
                 answers += 1
-    except exchange.CONNECTION_ERRORS:
-        raise
     except HarmoniError as error:
+        if channel.ended is not None:
+            raise
         number, comment = storage.status_of(error), storage.comment_of(error)
     operation.respond(number, error_comment=comment or None)
     return Outcome(
@@ -149,8 +149,7 @@ def find(
 
     Raises:
         Refused: the peer accepted no context for the class.
-        NoResponse: no response in time; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone, or did not respond in time.
     """
     context = exchange.context_for(channel, sop_class_uid)
     request = Command(

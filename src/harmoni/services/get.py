@@ -11,7 +11,7 @@ from harmoni.dicom import uids
 from harmoni.dicom.dimse import Command, CommandField, Priority
 from harmoni.dicom.identifier import QueryRoot
 from harmoni.model.errors import HarmoniError
-from harmoni.net.driver import Channel, Message
+from harmoni.net.driver import AssociationEnded, Channel, Message
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange, retrieve, storage
 from harmoni.services.exchange import Operation, Outcome
@@ -35,18 +35,17 @@ def serve_get(
     """Send what the identifier names on the requester's own association.
 
     Raises:
-        Interrupted: an instance turned out to be damaged while it was being sent; the association
-            is aborted.
-        AssociationEnded: the requester has gone.
+        AssociationEnded: the requester has gone, or an instance turned out to be damaged while it
+            was being sent and the association was aborted.
     """
     operation = Operation(channel, message)
     try:
         plan = handler.plan(
             retrieve.parse(channel, message, ROOT_OF_CLASS[message.context.abstract_syntax])
         )
-    except exchange.CONNECTION_ERRORS:
-        raise
     except HarmoniError as error:
+        if channel.ended is not None:
+            raise
         return retrieve.refuse_error(operation, error)
     refusal = retrieve.refuse_size(operation, plan)
     if refusal is not None:
@@ -80,7 +79,7 @@ def _send(
             on_other=operation.take,
             on_tick=progress.tick,
         )
-    except (*exchange.CONNECTION_ERRORS, storage.Interrupted):
+    except AssociationEnded:
         raise
     except HarmoniError:
         # It could not even be opened; nothing of it was sent, so the others still can be. Whoever
@@ -118,8 +117,7 @@ def get(
 
     Raises:
         Refused: the peer accepted no context for the class.
-        NoResponse: no response in time; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone, or did not respond in time.
     """
     context = exchange.context_for(channel, sop_class_uid)
     request = Command(

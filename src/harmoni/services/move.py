@@ -16,7 +16,7 @@ from harmoni.dicom.pdu import MAX_CONTEXTS, ProposedContext
 from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Status
 from harmoni.model.errors import HarmoniError
-from harmoni.net.driver import Channel, Message
+from harmoni.net.driver import AssociationEnded, Channel, Message
 from harmoni.policy.access import Peer
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange, retrieve, storage
@@ -72,9 +72,9 @@ def serve_move(
             number = Status.MOVE_DESTINATION_UNKNOWN
             return retrieve.refuse(operation, number, "move destination unknown")
         plan = handler.plan(query)
-    except exchange.CONNECTION_ERRORS:
-        raise
     except HarmoniError as error:
+        if channel.ended is not None:
+            raise
         return retrieve.refuse_error(operation, error)
     refusal = retrieve.refuse_size(operation, plan)
     if refusal is not None:
@@ -130,7 +130,7 @@ class _Move:
         self._progress = progress
         self._clock = clock
         self._sent = 0
-        self._lost: HarmoniError | None = None
+        self._lost: AssociationEnded | None = None
         self._originator = MoveOriginator(
             operation.channel.calling_ae_title, operation.request.command.message_id or 0
         )
@@ -149,7 +149,7 @@ class _Move:
             except storage.Interrupted:
                 # One instance is damaged and its association aborted: the others get a new one.
                 self._progress.fail(waiting.popleft())
-            except exchange.CONNECTION_ERRORS:
+            except AssociationEnded:
                 self._fail(waiting)
             else:
                 target.release(_RELEASE_TIMEOUT_S)
@@ -188,7 +188,7 @@ class _Move:
                 clock=self._clock,
                 on_tick=self._attend,
             )
-        except (*exchange.CONNECTION_ERRORS, storage.Interrupted):
+        except AssociationEnded:
             raise
         except HarmoniError:
             # It could not even be opened: nothing of it was sent.
@@ -208,7 +208,7 @@ class _Move:
             try:
                 self._operation.look()
                 self._progress.tick()
-            except exchange.CONNECTION_ERRORS as error:
+            except AssociationEnded as error:
                 self._lost = error
 
     def _is_wanted(self) -> bool:
@@ -245,8 +245,7 @@ def move(
 
     Raises:
         Refused: the peer accepted no context for the class.
-        NoResponse: no response in time; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone, or did not respond in time.
     """
     context = exchange.context_for(channel, sop_class_uid)
     request = Command(

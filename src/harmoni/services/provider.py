@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Never
 
 from harmoni.dicom import uids
 from harmoni.dicom.dimse import CommandField
@@ -38,7 +39,13 @@ class Handlers:
     """How many matches one query may have."""
 
 
-def serve(channel: Channel, handlers: Handlers, *, clock: Clock = exchange.SYSTEM_CLOCK) -> None:
+def serve(
+    channel: Channel,
+    handlers: Handlers,
+    *,
+    clock: Clock = exchange.SYSTEM_CLOCK,
+    tick_s: float = exchange.TICK_S,
+) -> Never:
     """Serve an association until it ends; while it is idle, send the reports that are due.
 
     A request for something that its context does not stand for is answered 0211 (unrecognized
@@ -49,16 +56,14 @@ def serve(channel: Channel, handlers: Handlers, *, clock: Clock = exchange.SYSTE
         channel: an association that was accepted by `acceptance.offer`.
         handlers: what may be done.
         clock: measures waits.
+        tick_s: how long it must have been idle before reports are looked for.
 
     Raises:
-        AssociationEnded: it ended, by release or otherwise. This function ends in no other way
-            than by an exception.
-        Interrupted: we aborted it, because an instance was found damaged while it was being sent.
-        RemoteProtocolError: we aborted it, because the peer broke the protocol.
+        AssociationEnded: always: it ended, by release or otherwise.
     """
     reporter = Reporter(channel, handlers.commitment, retrieve_ae_title=handlers.ae_title)
     while True:
-        message = channel.receive(exchange.TICK_S)
+        message = channel.receive(tick_s)
         if message is None:
             reporter.tick()
         elif message.command.field.is_response:

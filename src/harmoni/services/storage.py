@@ -23,10 +23,9 @@ from harmoni.model.errors import (
     OutOfResources,
     Refused,
     StorageFailed,
-    Transient,
     Unreachable,
 )
-from harmoni.net.driver import Channel, Message
+from harmoni.net.driver import AssociationEnded, Channel, Ending, Message
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange
 from harmoni.services.exchange import Operation, Outcome
@@ -123,13 +122,13 @@ class Outgoing(Protocol):
         ...
 
 
-class Interrupted(Transient):
-    """A data set could not be read to its end while it was sent; the association was aborted.
+class Interrupted(AssociationEnded):
+    """We aborted, because a data set could not be read to its end while it was being sent.
 
     Its cause is the error of whoever gave the data set.
     """
 
-    code = "HZ-1008"
+    code = "HZ-1007"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +168,9 @@ def serve_store(channel: Channel, message: Message, handler: StoreHandler) -> Ou
     number, comment, received_bytes = int(Status.SUCCESS), "", 0
     try:
         received_bytes = _receive(channel, message, handler)
-    except exchange.CONNECTION_ERRORS:
-        raise
     except HarmoniError as error:
+        if channel.ended is not None:
+            raise
         number, comment = _status_of_store(error), comment_of(error)
     operation.respond(number, error_comment=comment or None)
     return Outcome(
@@ -272,8 +271,7 @@ def store(
         The C-STORE-RSP; its status says whether the peer has the instance.
 
     Raises:
-        AssociationEnded: the peer has gone.
-        NoResponse: no answer in time; the association is aborted.
+        AssociationEnded: the peer has gone, or did not answer in time.
         Interrupted: `data_set` failed in the middle; the association is aborted, so that the peer
             never has a whole wrong object.
         HarmoniError: `data_set` failed before anything was sent; the association stands.
@@ -290,14 +288,13 @@ def store(
     )
     try:
         channel.send(context, request, data_set)
-    except exchange.CONNECTION_ERRORS:
+    except AssociationEnded:
         raise
     except HarmoniError as error:
         if channel.ended is None:
             raise
-        raise Interrupted(
-            "an instance could not be read to its end while it was sent: association aborted"
-        ) from error
+        why = f"we aborted: {type(error).__name__} in the middle of an instance"
+        raise Interrupted(Ending.ABORTED, why) from error
     answer = exchange.await_response(
         channel, request, timeout_s=timeout_s, clock=clock, on_other=on_other, on_tick=on_tick
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from harmoni.dicom import commitment_data, status, uids
-from harmoni.dicom.commitment_data import CommitmentReport, Reference
+from harmoni.dicom.commitment_data import MAX_COMMITMENT_BYTES, CommitmentReport, Reference
 from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Category, Status
@@ -71,19 +71,17 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
     references: Sequence[Reference] = ()
     number, comment = int(Status.SUCCESS), ""
     try:
-        data = exchange.receive_identifier(channel, message)
+        data = exchange.receive_identifier(channel, message, limit_bytes=MAX_COMMITMENT_BYTES)
         number = _status_of_action(message.command)
         if number == Status.SUCCESS:
             transaction_uid, references = commitment_data.parse_commitment_request(
                 data, message.context.transfer_syntax
             )
             handler.request(transaction_uid, references)
-    except exchange.CONNECTION_ERRORS:
-        raise
-    except InvalidInput as error:
-        number, comment = Status.INVALID_ARGUMENT_VALUE, storage.comment_of(error)
     except HarmoniError as error:
-        number, comment = storage.status_of(error), storage.comment_of(error)
+        if channel.ended is not None:
+            raise
+        number, comment = _status_of_error(error), storage.comment_of(error)
     operation.respond(number, error_comment=comment or None)
     return Outcome(
         operation=CommandField.N_ACTION_RQ,
@@ -92,6 +90,12 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
         why=comment,
         answers=len(references),
     )
+
+
+def _status_of_error(error: HarmoniError) -> int:
+    if isinstance(error, InvalidInput):
+        return Status.INVALID_ARGUMENT_VALUE  # an N-service's word for it (PS3.7 C.5.10)
+    return storage.status_of(error)
 
 
 def _status_of_action(command: Command) -> int:
@@ -161,7 +165,7 @@ class Reporter:
         """Take an N-EVENT-REPORT-RSP, and send the next report at once.
 
         Raises:
-            RemoteProtocolError: it answers nothing that was asked; the association is aborted.
+            AssociationEnded: it answers nothing that was asked, and we aborted.
         """
         report = self._outstanding
         if report is None or message.command.message_id_responded_to != self._message_id:
@@ -201,8 +205,7 @@ def request_commitment(
 
     Raises:
         Refused: the peer accepted no context for the service.
-        NoResponse: no answer in time; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone, or did not answer in time.
     """
     context = exchange.context_for(channel, uids.STORAGE_COMMITMENT_PUSH)
     request = Command(
@@ -230,8 +233,7 @@ def receive_report(channel: Channel, *, timeout_s: float) -> CommitmentReport | 
 
     Raises:
         InvalidInput: it cannot be read; it was answered 0115.
-        RemoteProtocolError: another message came; the association is aborted.
-        AssociationEnded: the peer has gone.
+        AssociationEnded: the peer has gone, or sent another message.
     """
     message = channel.receive(timeout_s)
     if message is None:
@@ -240,7 +242,7 @@ def receive_report(channel: Channel, *, timeout_s: float) -> CommitmentReport | 
     if command.field != CommandField.N_EVENT_REPORT_RQ:
         exchange.break_off(channel, f"{command.field.name} instead of a commitment report")
     operation = Operation(channel, message)
-    data = exchange.receive_identifier(channel, message)
+    data = exchange.receive_identifier(channel, message, limit_bytes=MAX_COMMITMENT_BYTES)
     try:
         report = commitment_data.parse_commitment_report(data, message.context.transfer_syntax)
     except InvalidInput as error:

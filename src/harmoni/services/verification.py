@@ -21,7 +21,7 @@ def echo(channel: Channel, *, message_id: int = 1, timeout_s: float = 30.0) -> i
 
     Raises:
         Refused: the peer accepted no context for Verification.
-        NoResponse: no answer within `timeout_s`.
+        AssociationEnded: the peer has gone, or did not answer in time.
     """
     context = exchange.context_for(channel, uids.VERIFICATION)
     request = Command(

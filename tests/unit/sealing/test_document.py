@@ -119,6 +119,12 @@ def test_base64_has_one_form(text):
         fields(x=text).octets("x")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le", "utf-8-sig"])
+def test_another_encoding_than_utf_8_is_damaged(encoding):
+    with pytest.raises(Damaged):
+        document.decode('{"version":0}'.encode(encoding), "a test")
+
+
 def test_unknown_fields_are_ignored():
     assert fields(known="yes", unknown=[1]).text("known") == "yes"
     assert fields(known="yes").has("known")

@@ -132,6 +132,7 @@ def test_a_public_table_is_read_back():
         (b'"offset":2048', b'"offset":20.5'),
         (b'"sha256":"00', b'"sha256":"0x'),
         (b'"sequence":0', b'"sequence":true'),
+        (b'.17"', b'.256"'),
         (b'"members":[', b'"members":[7,'),
         (b'"pack":"0', b'"pack":"8'),
     ],

@@ -180,6 +180,16 @@ def test_a_run_from_the_middle_opens_at_once():
     assert decryptor.open_run(1, ciphertext[start:]) == plaintext[FIRST:]
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4])
+def test_an_empty_run_or_one_that_goes_too_far_is_damaged(first):
+    ciphertext = encrypted(plaintext_of(FIRST + 2 * FULL))
+    decryptor = decryptor_of(ciphertext)
+    start, _ = decryptor.segment_range(first)
+    for run in (b"", ciphertext[start:] + bytes(100), ciphertext[start:] + bytes(70_000)):
+        with pytest.raises(Damaged):
+            decryptor.open_run(first, run)
+
+
 def test_every_flipped_byte_of_a_small_member_is_found():
     ciphertext = encrypted(b"a small member")
     for place in range(len(ciphertext)):

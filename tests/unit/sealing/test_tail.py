@@ -164,3 +164,34 @@ def test_a_tail_begins_on_a_block():
             mtime_s=0,
             prefix_hash=hashlib.sha256(),
         )
+
+
+def replaced(data, start, piece):
+    return data[:start] + piece + data[start + len(piece) :]
+
+
+def test_an_altered_header_of_the_footer_is_found():
+    with pytest.raises(Damaged, match="footer's header"):
+        tail.parse_footer(
+            replaced(PACK, len(PACK) - tail.END_BYTES, tar.member_header("x", 512, 0))
+        )
+
+
+def test_a_tail_of_another_length_is_found():
+    footer = SEALED.footer
+    with pytest.raises(Damaged, match="another length"):
+        tail.parse_tail(PACK[footer.tail_offset - 512 :], footer)
+
+
+def test_a_body_that_is_not_where_the_footer_says_is_found():
+    footer = SEALED.footer
+    end = PACK[footer.tail_offset :]
+    with pytest.raises(Damaged, match="manifest is not where"):
+        tail.parse_tail(replaced(end, 0, tar.member_header("x", footer.manifest_size, 0)), footer)
+
+
+def test_padding_that_is_not_zero_is_found():
+    footer = SEALED.footer
+    end = PACK[footer.tail_offset :]
+    with pytest.raises(Damaged, match="padding after manifest"):
+        tail.parse_tail(replaced(end, 512 + footer.manifest_size, b"x"), footer)

@@ -90,6 +90,39 @@ def test_a_name_that_is_too_long_is_a_programming_error():
         tar.member_header("n" * 101, 0, 0)
 
 
+def summed(block):
+    """The same block with a right checksum."""
+    zeroed = block[:148] + b" " * 8 + block[156:]
+    return zeroed[:148] + f"{sum(zeroed):06o}\0 ".encode() + zeroed[156:]
+
+
+@pytest.mark.parametrize(
+    ("start", "forged"), [(124, b"-0000001000"), (124, b"+0000001000"), (136, b"-0000000001")]
+)
+def test_a_forged_negative_number_is_damaged(start, forged):
+    """A reader that walks must never go back or stand still."""
+    header = tar.member_header("i/00000007", 0o1000, 1)
+    block = summed(header[:start] + forged + header[start + 11 :])
+    assert summed(header) == header
+    with pytest.raises(Damaged):
+        tar.parse_member_header(block)
+
+
+@pytest.mark.parametrize("record", [b"12 size=-512\n", b"12 size=+512\n", b"12 size= 512\n"])
+def test_a_forged_pax_record_is_damaged(record):
+    header = tar.member_header("i/00000007", 10_512, 1, always_pax=True)
+    assert header[512:526] == b"14 size=10512\n"
+    forged = tar.member_header("i/00000007", 512, 1, always_pax=True)
+    forged = forged[:512] + record.ljust(512, b"\0") + forged[1024:]
+    with pytest.raises(Damaged):
+        tar.parse_member_header(forged)
+
+
+def test_a_negative_size_is_a_programming_error():
+    with pytest.raises(ValueError, match="negative"):
+        tar.member_header("README", -1, 0)
+
+
 def test_padding_fills_the_last_block():
     assert [tar.padding(size) for size in (0, 1, 511, 512, 513)] == [0, 511, 1, 0, 511]
 

@@ -1,0 +1,361 @@
+"""Write what the store says: instances and facts. The hot path of the archive.
+
+A short fixed list of statements on the driver, prepared once per connection; SQLAlchemy has no part
+in it. A batch is one transaction of `Database.write`, so its fixed costs (lock, begin, commit) are
+shared by all its instances.
+
+Recording is idempotent by (pack id, sequence), and the outcome does not depend on order or batches:
+a row for a patient, study or series says what its first instance says, lowest (pack id, sequence)
+first. A patient is there as long as it has a study: one whose only study turns out to belong to
+another patient goes again.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from harmoni.dicom import matching
+from harmoni.index import attributes
+from harmoni.index.attributes import pack_uid, uid_hash
+from harmoni.index.database import Connection
+from harmoni.index.packs import PackState
+from harmoni.model import header
+from harmoni.model.identifiers import PackId
+from harmoni.model.instance import Instance, Origin
+from harmoni.sealing.pack import PackKind
+
+NO_DOMAINS: Final[Mapping[str, str]] = MappingProxyType({})
+
+# (pack id, sequence): the order that decides which instance is the first.
+_Place: TypeAlias = tuple[str, int]
+
+_FIND_SERIES: Final = (
+    "SELECT series.series_no, series.first_pack_id, series.first_sequence,"
+    " study.first_pack_id, study.first_sequence"
+    " FROM series JOIN study USING (study_no) WHERE series.uid = ? AND study.uid = ?"
+)
+_INSERT_INSTANCE: Final = (
+    "INSERT OR IGNORE INTO instance (series_no, pack_no, sequence, sop_hash, sop_uid, sop_class_no,"
+    " transfer_syntax_no, origin_no, received_at_ms, offset, size_bytes, dataset_size_bytes,"
+    " dataset_sha256, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_PUT_STUDY: Final = (
+    "INSERT INTO study (uid, patient_no, first_pack_id, first_sequence, date, time,"
+    " accession_number, study_id, several, attributes, patient_attributes)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET"
+    " patient_no = excluded.patient_no, first_pack_id = excluded.first_pack_id,"
+    " first_sequence = excluded.first_sequence, date = excluded.date, time = excluded.time,"
+    " accession_number = excluded.accession_number, study_id = excluded.study_id,"
+    " several = excluded.several, attributes = excluded.attributes,"
+    " patient_attributes = excluded.patient_attributes RETURNING study_no"
+)
+_PUT_SERIES: Final = (
+    "INSERT INTO series (uid, study_no, first_pack_id, first_sequence, modality, series_number,"
+    " several, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (uid, study_no) DO UPDATE SET"
+    " first_pack_id = excluded.first_pack_id, first_sequence = excluded.first_sequence,"
+    " modality = excluded.modality, series_number = excluded.series_number,"
+    " several = excluded.several, attributes = excluded.attributes RETURNING series_no"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """An event of an event pack: what no instance holds (docs/reference/pack-format.md)."""
+
+    pack_id: PackId
+    sequence: int
+    kind: str
+    at_ms: int
+    body: Mapping[str, object]
+    """Values that JSON knows."""
+
+
+def record(
+    connection: Connection,
+    instances: Sequence[Instance],
+    domains: Mapping[str, str] = NO_DOMAINS,
+) -> None:
+    """Write the rows of stored instances; those already there stay as they are.
+
+    Args:
+        connection: from `Database.write`; nothing is visible before its block ends.
+        instances: all of one hospital, in any order.
+        domains: for a source (calling AE title) the issuer of the Patient IDs that it sends
+            without Issuer of Patient ID (0010,0021).
+    """
+    batch = _Batch(connection, domains)
+    connection.executemany(_INSERT_INSTANCE, [batch.row(instance) for instance in instances])
+
+
+def record_facts(connection: Connection, facts: Sequence[Fact]) -> None:
+    """Write the rows of facts; those already there stay as they are."""
+    batch = _Batch(connection, NO_DOMAINS)
+    connection.executemany(
+        "INSERT OR IGNORE INTO fact (pack_no, sequence, kind, at_ms, body) VALUES (?, ?, ?, ?, ?)",
+        [
+            (
+                batch.pack_no(fact.pack_id, PackKind.EVENTS),
+                fact.sequence,
+                fact.kind,
+                fact.at_ms,
+                json.dumps(fact.body, sort_keys=True, ensure_ascii=False),
+            )
+            for fact in facts
+        ],
+    )
+
+
+class _Batch:
+    """The numbers that the rows of one transaction need, each looked up once."""
+
+    def __init__(self, connection: Connection, domains: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._domains = domains
+        self._numbers: dict[object, int] = {}
+        # By study and series UID: the number, and the place before which an instance would be the
+        # first of its series or study. A study may get an earlier first meanwhile; then the place
+        # is too late, which costs a look-up and nothing else.
+        self._series: dict[tuple[str, str], tuple[int, _Place]] = {}
+
+    def row(self, instance: Instance) -> tuple[object, ...]:
+        """The parameters of `_INSERT_INSTANCE`; every other row is there after this."""
+        location, identity = instance.location, instance.identity
+        return (
+            self._series_no(instance),
+            self.pack_no(location.pack_id, PackKind.INSTANCES),
+            location.sequence,
+            uid_hash(instance.sop_instance_uid),
+            pack_uid(instance.sop_instance_uid),
+            self._sop_class_no(instance.sop_class_uid),
+            self._transfer_syntax_no(identity.transfer_syntax_uid),
+            self._origin_no(instance.origin),
+            instance.received_at_ms,
+            location.offset,
+            location.size_bytes,
+            identity.size_bytes,
+            identity.sha256,
+            attributes.pack(instance.header.instance),
+        )
+
+    def pack_no(self, pack_id: PackId, kind: PackKind) -> int:
+        """The number of a pack, which is noted as open if it is new."""
+        return self._number(
+            pack_id,
+            "SELECT pack_no FROM pack WHERE pack_id = ?",
+            (pack_id.value,),
+            "INSERT INTO pack (pack_id, kind, state) VALUES (?, ?, ?) RETURNING pack_no",
+            (pack_id.value, kind, PackState.OPEN),
+        )
+
+    def _sop_class_no(self, uid: str) -> int:
+        return self._number(
+            ("class", uid),
+            "SELECT sop_class_no FROM sop_class WHERE uid = ?",
+            (uid,),
+            "INSERT INTO sop_class (uid) VALUES (?) RETURNING sop_class_no",
+            (uid,),
+        )
+
+    def _transfer_syntax_no(self, uid: str) -> int:
+        return self._number(
+            ("syntax", uid),
+            "SELECT transfer_syntax_no FROM transfer_syntax WHERE uid = ?",
+            (uid,),
+            "INSERT INTO transfer_syntax (uid) VALUES (?) RETURNING transfer_syntax_no",
+            (uid,),
+        )
+
+    def _origin_no(self, origin: Origin) -> int:
+        number = self._numbers.get(origin)
+        if number is not None:
+            return number
+        values = (
+            origin.calling_ae_title,
+            origin.called_ae_title,
+            origin.address,
+            json.dumps(origin.verdict),
+        )
+        return self._number(
+            origin,
+            "SELECT origin_no FROM origin WHERE calling_ae_title = ? AND called_ae_title = ?"
+            " AND address = ? AND verdict = ?",
+            values,
+            "INSERT INTO origin (calling_ae_title, called_ae_title, address, verdict)"
+            " VALUES (?, ?, ?, ?) RETURNING origin_no",
+            values,
+        )
+
+    def _number(
+        self,
+        key: object,
+        select: str,
+        wanted: tuple[object, ...],
+        insert: str,
+        values: tuple[object, ...],
+    ) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            row = self._connection.execute(select, wanted).fetchone()
+            number = _one(self._connection, insert, values) if row is None else int(row[0])
+            self._numbers[key] = number
+        return number
+
+    def _series_no(self, instance: Instance) -> int:
+        location = instance.location
+        place = (location.pack_id.value, location.sequence)
+        uids = (instance.study_instance_uid, instance.series_instance_uid)
+        known = self._series.get(uids)
+        if known is None:
+            row = self._connection.execute(
+                _FIND_SERIES, (pack_uid(uids[1]), pack_uid(uids[0]))
+            ).fetchone()
+            if row is not None:
+                known = (int(row[0]), max((row[1], row[2]), (row[3], row[4])))
+        if known is None or place < known[1]:
+            study_no = self._put_study(instance, place)
+            known = (self._put_series(instance, study_no, place), place)
+        self._series[uids] = known
+        return known[0]
+
+    def _put_series(self, instance: Instance, study_no: int, place: _Place) -> int:
+        """The number of the instance's series; its row says what its first instance says."""
+        uid = pack_uid(instance.series_instance_uid)
+        row = self._connection.execute(
+            "SELECT series_no, first_pack_id, first_sequence FROM series"
+            " WHERE uid = ? AND study_no = ?",
+            (uid, study_no),
+        ).fetchone()
+        if row is not None and (row[1], row[2]) <= place:
+            return int(row[0])
+        elements = attributes.with_character_set(
+            instance.header.series, instance.header.character_set
+        )
+        value = attributes.reader(elements)
+        searched = (value(header.MODALITY), value(header.SERIES_NUMBER))
+        return _one(
+            self._connection,
+            _PUT_SERIES,
+            (
+                uid,
+                study_no,
+                *place,
+                *map(_searchable, searched),
+                _several(searched),
+                attributes.pack(elements),
+            ),
+        )
+
+    def _put_study(self, instance: Instance, place: _Place) -> int:
+        """The number of the instance's study; its row says what its first instance says."""
+        uid = pack_uid(instance.study_instance_uid)
+        row = self._connection.execute(
+            "SELECT study_no, first_pack_id, first_sequence, patient_no FROM study WHERE uid = ?",
+            (uid,),
+        ).fetchone()
+        if row is not None and (row[1], row[2]) <= place:
+            return int(row[0])
+        patient_no = self._patient_no(instance, uid)
+        elements = attributes.with_character_set(
+            instance.header.study, instance.header.character_set
+        )
+        value = attributes.reader(elements)
+        date, time = value(header.STUDY_DATE), value(header.STUDY_TIME)
+        searched = (value(header.ACCESSION_NUMBER), value(header.STUDY_ID))
+        study_no = _one(
+            self._connection,
+            _PUT_STUDY,
+            (
+                uid,
+                patient_no,
+                *place,
+                matching.full_form(date, "DA") or "",
+                matching.full_form(time, "TM") or "",
+                *map(_searchable, searched),
+                _several((date, time, *searched)),
+                attributes.pack(elements),
+                attributes.pack(
+                    attributes.with_character_set(
+                        instance.header.patient, instance.header.character_set
+                    )
+                ),
+            ),
+        )
+        self._settle_patient(patient_no)
+        if row is not None and row[3] != patient_no:
+            self._settle_patient(int(row[3]))
+        return study_no
+
+    def _patient_no(self, instance: Instance, study_uid: bytes) -> int:
+        """The number of the patient by key (issuer or the source's domain, Patient ID).
+
+        Without a Patient ID every study is a patient of its own.
+        """
+        value = attributes.reader(
+            attributes.with_character_set(instance.header.patient, instance.header.character_set)
+        )
+        patient_id = _searchable(value(header.PATIENT_ID))
+        domain = self._domains.get(instance.origin.calling_ae_title, "")
+        if patient_id:
+            key = (patient_id, value(header.ISSUER_OF_PATIENT_ID) or domain, b"")
+        else:
+            key = ("", "", study_uid)
+        row = self._connection.execute(
+            "SELECT patient_no FROM patient WHERE patient_id = ? AND issuer = ? AND study_uid = ?",
+            key,
+        ).fetchone()
+        if row is not None:
+            return int(row[0])
+        return _one(
+            self._connection,
+            "INSERT INTO patient (patient_id, issuer, study_uid, birth_date, several, attributes)"
+            " VALUES (?, ?, ?, '', 0, x'') RETURNING patient_no",
+            key,
+        )
+
+    def _settle_patient(self, patient_no: int) -> None:
+        """Let a patient say what its first study says, and go when it has none."""
+        row = self._connection.execute(
+            "SELECT patient_attributes FROM study WHERE patient_no = ?"
+            " ORDER BY first_pack_id, first_sequence LIMIT 1",
+            (patient_no,),
+        ).fetchone()
+        self._connection.execute("DELETE FROM patient_name WHERE patient_no = ?", (patient_no,))
+        if row is None:
+            self._connection.execute("DELETE FROM patient WHERE patient_no = ?", (patient_no,))
+            return
+        value = attributes.reader(attributes.unpack(row[0]))
+        names = value(header.PATIENT_NAME).split("\\")
+        groups = {group for name in names for group in matching.name_groups(name)} or {""}
+        self._connection.executemany(
+            "INSERT INTO patient_name (name, patient_no) VALUES (?, ?)",
+            [(_searchable(group), patient_no) for group in groups],
+        )
+        birth_date = value(attributes.PATIENT_BIRTH_DATE)
+        self._connection.execute(
+            "UPDATE patient SET birth_date = ?, several = ?, attributes = ? WHERE patient_no = ?",
+            (
+                matching.full_form(birth_date, "DA") or "",
+                _several((birth_date, value(header.PATIENT_ID))),
+                row[0],
+                patient_no,
+            ),
+        )
+
+
+def _several(searched: Iterable[str]) -> int:
+    """1 when a value that is searched is several values, where the standard allows one."""
+    return int(any("\\" in value for value in searched))
+
+
+def _searchable(value: str) -> str:
+    """Text for GLOB, which would end at a NUL; broken senders write them."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _one(connection: Connection, sql: str, parameters: tuple[object, ...]) -> int:
+    """The number that an INSERT … RETURNING returns."""
+    [(number,)] = connection.execute(sql, parameters).fetchall()
+    return int(number)

@@ -1,0 +1,189 @@
+"""Answers by SOP Instance UID: which copies and versions are held, and which one is served.
+
+A *copy* is one member of one pack. Copies of the same identity (transfer syntax and SHA-256 of the
+dataset) are one *version*. Of several versions the newest from the source of the first is served;
+a source is a calling AE title. Of several copies of a version the canonical one,
+lowest (pack id, sequence), unless it is known to be damaged or gone and another one is not.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, exists, or_, select
+
+from harmoni.dicom.identifier import Query
+from harmoni.index import keys, statements
+from harmoni.index.attributes import pack_uid, uid_hash, unpack_uid
+from harmoni.index.database import Connection, Row
+from harmoni.index.packs import PackState
+from harmoni.index.schema import (
+    instance,
+    origin,
+    pack,
+    patient,
+    series,
+    sop_class,
+    study,
+    transfer_syntax,
+)
+from harmoni.model.identifiers import PackId
+from harmoni.model.instance import Identity, Location, Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """One stored copy of one version of a SOP Instance."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    identity: Identity
+    location: Location
+    pack_state: PackState
+    received_at_ms: int
+    origin: Origin
+    damaged: bool
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is known against this copy; a damaged pack may still hold it sound."""
+        return not self.damaged and self.pack_state is not PackState.MISSING
+
+
+_HELD: Final = select(
+    sop_class.c.uid,
+    instance.c.sop_uid,
+    study.c.uid,
+    series.c.uid,
+    transfer_syntax.c.uid,
+    instance.c.dataset_sha256,
+    instance.c.dataset_size_bytes,
+    pack.c.pack_id,
+    instance.c.sequence,
+    instance.c.offset,
+    instance.c.size_bytes,
+    pack.c.state,
+    instance.c.received_at_ms,
+    origin.c.calling_ae_title,
+    origin.c.called_ae_title,
+    origin.c.address,
+    origin.c.verdict,
+    instance.c.damaged,
+).select_from(
+    instance.join(series)
+    .join(study)
+    .join(patient)
+    .join(pack)
+    .join(sop_class)
+    .join(transfer_syntax)
+    .join(origin)
+)
+_VERSIONS, _ = statements.compiled(
+    _HELD.where(instance.c.sop_hash == 0, instance.c.sop_uid == b"").order_by(
+        pack.c.pack_id, instance.c.sequence
+    )
+)
+
+
+def versions(connection: Connection, sop_instance_uid: str) -> list[Held]:
+    """Every copy of a SOP Instance, lowest (pack id, sequence) first; empty if none is held."""
+    rows = connection.execute(
+        _VERSIONS, (uid_hash(sop_instance_uid), pack_uid(sop_instance_uid))
+    ).fetchall()
+    return [_held(row) for row in rows]
+
+
+def members(connection: Connection, pack_id: PackId) -> list[Held]:
+    """Every row of one pack, in order of sequence: what it has acknowledged and must hold."""
+    statement = _HELD.where(pack.c.pack_id == pack_id.value).order_by(instance.c.sequence)
+    return [_held(row) for row in statements.run(connection, statement).fetchall()]
+
+
+def served(copies: Sequence[Held]) -> Held | None:
+    """The copy with which a SOP Instance is answered and retrieved, by the rule of this module.
+
+    Args:
+        copies: as `versions` returns them: of one UID, lowest (pack id, sequence) first.
+
+    A copy that is not `sound` is returned only where no other of the same version is.
+    """
+    if not copies:
+        return None
+    source = _source(copies[0])
+    arrivals: dict[Identity, tuple[int, Location]] = {}
+    for copy in copies:
+        arrival = (copy.received_at_ms, copy.location)
+        # A copy that healed a damaged one does not make its version a newer one.
+        if _source(copy) == source and arrival < arrivals.get(copy.identity, (arrival[0] + 1,)):
+            arrivals[copy.identity] = arrival
+    newest = max(arrivals, key=arrivals.__getitem__)
+    same = [copy for copy in copies if copy.identity == newest]
+    return next((copy for copy in same if copy.sound), same[0])
+
+
+def instances_of(connection: Connection, query: Query) -> list[Held]:
+    """What a C-MOVE or C-GET retrieves: the served copy of each SOP Instance that it names.
+
+    Only the unique keys of the query count (PS3.4 C.4.2.1.4). In the order in which the instances
+    lie in their packs; each SOP Instance UID once, wherever else it occurs.
+
+    Args:
+        connection: from `Database.reader`.
+        query: checked by `identifier.check_unique_keys`.
+
+    Raises:
+        InvalidInput: no unique key asks for anything.
+    """
+    statement = _HELD.add_columns(other_copies()).where(*keys.unique_key_conditions(query))
+    statement = statement.order_by(pack.c.pack_id, instance.c.sequence)
+    found: dict[str, Held] = {}
+    for row in statements.run(connection, statement).fetchall():
+        copy = _held(row)
+        uid = copy.sop_instance_uid
+        if uid not in found:
+            chosen = served(versions(connection, uid)) if row[-1] else copy
+            found[uid] = chosen or copy
+    return list(found.values())
+
+
+def other_copies() -> ColumnElement[bool]:
+    """A column for statements on `instance`: whether its UID has other copies (or its hash has)."""
+    other = instance.alias("other")
+    return exists(
+        select(1).where(
+            other.c.sop_hash == instance.c.sop_hash,
+            or_(
+                other.c.series_no != instance.c.series_no,
+                other.c.pack_no != instance.c.pack_no,
+                other.c.sequence != instance.c.sequence,
+            ),
+        )
+    )
+
+
+def _held(row: Row) -> Held:
+    """A row of `_HELD`."""
+    return Held(
+        sop_class_uid=row[0],
+        sop_instance_uid=unpack_uid(row[1]),
+        study_instance_uid=unpack_uid(row[2]),
+        series_instance_uid=unpack_uid(row[3]),
+        identity=Identity(row[4], row[5], row[6]),
+        location=Location(PackId(row[7]), row[8], row[9], row[10]),
+        pack_state=PackState(row[11]),
+        received_at_ms=row[12],
+        origin=Origin(
+            calling_ae_title=row[13],
+            called_ae_title=row[14],
+            address=row[15],
+            verdict=tuple((factor, verdict) for factor, verdict in json.loads(row[16])),
+        ),
+        damaged=bool(row[17]),
+    )
+
+
+def _source(copy: Held) -> str:
+    return copy.origin.calling_ae_title

@@ -1,0 +1,201 @@
+"""Packs as the index knows them, and what passes through it between their writers and the keeper.
+
+A pack's facts come from the store and are rebuilt with it: that it was opened, that it was sealed
+and as what. Bookkeeping that a rebuild need not know is how far rows are durable, requests to seal
+early, and flags of damage.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harmoni.index.attributes import uid_hash
+from harmoni.index.database import Connection, Row
+from harmoni.model.errors import NotHeld
+from harmoni.model.identifiers import PackId
+from harmoni.model.instance import Location
+from harmoni.sealing.pack import PackKind
+
+
+class PackState(StrEnum):
+    """Where a pack stands."""
+
+    OPEN = "open"
+    """Being written, or waiting for the keeper."""
+    SEALED = "sealed"
+    """Verified, its log record written; it never changes again."""
+    MISSING = "missing"
+    """Its file is gone; its members are asked for again."""
+    DAMAGED = "damaged"
+    """Its file does not verify; single members may still be readable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPack:
+    """What sealing found out about a pack."""
+
+    pack_id: PackId
+    kind: PackKind
+    size_bytes: int
+    """Size of the file."""
+    sha256: bytes
+    """SHA-256 of the file."""
+    root: bytes
+    """Merkle root over the salted hashes of its members."""
+    sealed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackRow:
+    """What the index knows of a pack."""
+
+    pack_id: PackId
+    kind: PackKind
+    state: PackState
+    durable_sequence: int
+    """Rows of members up to this sequence survive a crash; -1 for none."""
+    sealed: SealedPack | None
+    """None before the pack was sealed."""
+
+
+def opened(connection: Connection, pack_id: PackId, kind: PackKind) -> None:
+    """Note a new pack; no change if it is known already."""
+    connection.execute(
+        "INSERT OR IGNORE INTO pack (pack_id, kind, state) VALUES (?, ?, ?)",
+        (pack_id.value, kind, PackState.OPEN),
+    )
+
+
+def sealed(connection: Connection, pack: SealedPack) -> None:
+    """Note that a pack is sealed, and drop the requests to do so. Repeating it changes nothing."""
+    connection.execute(
+        "INSERT INTO pack (pack_id, kind, state, size_bytes, sha256, root, sealed_at_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (pack_id) DO UPDATE SET"
+        " state = excluded.state, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,"
+        " root = excluded.root, sealed_at_ms = excluded.sealed_at_ms",
+        (
+            pack.pack_id.value,
+            pack.kind,
+            PackState.SEALED,
+            pack.size_bytes,
+            pack.sha256,
+            pack.root,
+            pack.sealed_at_ms,
+        ),
+    )
+    connection.execute("DELETE FROM seal_request WHERE pack_id = ?", (pack.pack_id.value,))
+
+
+def set_state(connection: Connection, pack_id: PackId, state: PackState) -> None:
+    """Note that a known pack is missing or damaged, or that it is back.
+
+    Raises:
+        NotHeld: the index knows no such pack.
+    """
+    changed = connection.execute(
+        "UPDATE pack SET state = ? WHERE pack_id = ?", (state, pack_id.value)
+    ).rowcount
+    if changed == 0:
+        raise NotHeld(f"the index knows no pack {pack_id}: rebuild it from the store")
+
+
+def forget(connection: Connection, pack_id: PackId) -> None:
+    """Drop a pack in which nothing was ever acknowledged.
+
+    A pack that has rows of members cannot be dropped: the foreign key refuses it.
+    """
+    connection.execute("DELETE FROM seal_request WHERE pack_id = ?", (pack_id.value,))
+    connection.execute("DELETE FROM pack WHERE pack_id = ?", (pack_id.value,))
+
+
+def note_durable(connection: Connection, sequences: Mapping[PackId, int]) -> None:
+    """Note for open packs up to which sequence every member's row is committed.
+
+    To be called in a durable `Database.write`, with sequences whose rows were committed before: so
+    the note and all that it covers become durable together. A note never goes back.
+    """
+    connection.executemany(
+        "UPDATE pack SET durable_sequence = max(durable_sequence, ?) WHERE pack_id = ?",
+        [(sequence, pack_id.value) for pack_id, sequence in sequences.items()],
+    )
+
+
+def pack(connection: Connection, pack_id: PackId) -> PackRow | None:
+    """One pack, or None if the index does not know it."""
+    row = connection.execute(f"{_SELECT} WHERE pack_id = ?", (pack_id.value,)).fetchone()
+    return None if row is None else _pack_row(row)
+
+
+def packs_in(connection: Connection, state: PackState) -> list[PackRow]:
+    """Every pack in a state, lowest id first."""
+    rows = connection.execute(f"{_SELECT} WHERE state = ? ORDER BY pack_id", (state,))
+    return [_pack_row(row) for row in rows]
+
+
+def request_seal(connection: Connection, pack_ids: Iterable[PackId], at_ms: int) -> None:
+    """Ask the writers of packs to let them go early; the first request of a pack stands.
+
+    Packs that are sealed, or unknown, are passed over.
+    """
+    connection.executemany(
+        "INSERT OR IGNORE INTO seal_request (pack_id, requested_at_ms)"
+        " SELECT pack_id, ? FROM pack WHERE pack_id = ? AND state = ?",
+        [(at_ms, pack_id.value, PackState.OPEN) for pack_id in pack_ids],
+    )
+
+
+def seal_requests(connection: Connection) -> dict[PackId, int]:
+    """The packs that somebody waits for, and since when (milliseconds since 1970)."""
+    rows = connection.execute("SELECT pack_id, requested_at_ms FROM seal_request")
+    return {PackId(pack_id): requested_at_ms for pack_id, requested_at_ms in rows}
+
+
+def flag_damaged(
+    connection: Connection, sop_instance_uid: str, location: Location, *, damaged: bool = True
+) -> None:
+    """Flag one stored copy as damaged, or as sound again after a repair.
+
+    Raises:
+        NotHeld: there is no such copy.
+    """
+    changed = connection.execute(
+        "UPDATE instance SET damaged = ? WHERE sop_hash = ? AND sequence = ?"
+        " AND pack_no = (SELECT pack_no FROM pack WHERE pack_id = ?)",
+        (
+            int(damaged),
+            uid_hash(sop_instance_uid),
+            location.sequence,
+            location.pack_id.value,
+        ),
+    ).rowcount
+    if changed == 0:
+        raise NotHeld(
+            f"there is no member {location.sequence} of pack {location.pack_id} in the index: "
+            "rebuild it from the store"
+        )
+
+
+_SELECT = (
+    "SELECT pack_id, kind, state, durable_sequence, size_bytes, sha256, root, sealed_at_ms"
+    " FROM pack"
+)
+
+
+def _pack_row(row: Row) -> PackRow:
+    pack_id, kind, state, durable_sequence, size_bytes, sha256, root, sealed_at_ms = row
+    return PackRow(
+        pack_id=PackId(pack_id),
+        kind=PackKind(kind),
+        state=PackState(state),
+        durable_sequence=durable_sequence,
+        sealed=None
+        if sealed_at_ms is None
+        else SealedPack(
+            pack_id=PackId(pack_id),
+            kind=PackKind(kind),
+            size_bytes=size_bytes,
+            sha256=sha256,
+            root=root,
+            sealed_at_ms=sealed_at_ms,
+        ),
+    )

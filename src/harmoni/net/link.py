@@ -111,7 +111,8 @@ class Link:
         if due_s is not None and now_s >= due_s:
             # Also between the bytes of a peer that sends them one by one.
             return self.association.handle_timer(now_s)
-        wait_s = min(moment - now_s for moment in (until_s, due_s, now_s + TICK_S) if moment)
+        moments = (until_s, due_s, now_s + TICK_S)
+        wait_s = min(moment for moment in moments if moment is not None) - now_s
         count = self.transport.read_into(self.association.receive_buffer(), wait_s)
         if count is None:
             return []

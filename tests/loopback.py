@@ -109,6 +109,11 @@ class Served:
         """Open an association to it."""
         return open_to(self.port, *contexts, **options)
 
+    def open_until_refused(self):
+        """Open and end associations until that fails."""
+        while True:
+            self.open().release(5)
+
     def connect(self):
         """Open a bare TCP connection to it."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from harmoni.dicom import fragmentation, pdu
-from harmoni.dicom.dimse import Command, decode_command, encode_command
+from harmoni.dicom import pdu
+from harmoni.dicom.dimse import Command, decode_command
 from harmoni.dicom.events import (
     DEFAULT_LIMITS,
     Aborted,
@@ -27,16 +27,14 @@ from harmoni.dicom.events import (
     ReleaseRequested,
     TransportClosed,
 )
-from harmoni.dicom.items import UserInformation, malformed
+from harmoni.dicom.items import UserInformation
 from harmoni.dicom.pdu import AbortReason, AbortSource, Buffer, PduType
 from harmoni.dicom.presentation import AcceptedContext, Negotiated, accepted_contexts
 from harmoni.dicom.reception import ReceivedCommand, ReceivedDataSet, ReceivedPdu, Reception
 from harmoni.dicom.state_machine import TABLE, Action, Evt, Machine, State
+from harmoni.dicom.transmission import Transmission
 from harmoni.dicom.uids import APPLICATION_CONTEXT
 from harmoni.model.errors import LocalProtocolError, RemoteProtocolError
-
-MIN_PEER_PDU_BYTES: Final = 12
-"""Below this a maximum length leaves less than 6 bytes per PDU: no such peer means it."""
 
 _CONTROL_BYTES: Final = 4
 _REJECTED_PERMANENT: Final = 1
@@ -67,9 +65,7 @@ class Association:
         now_s: monotonic seconds; an acceptor's ARTIM starts here.
     """
 
-    def __init__(
-        self, *, requestor: bool, limits: Limits = DEFAULT_LIMITS, now_s: float = 0.0
-    ) -> None:
+    def __init__(self, *, requestor: bool, limits: Limits = DEFAULT_LIMITS, now_s: float) -> None:
         self._requestor = requestor
         self._limits = limits
         self._machine = Machine(limits.artim_s)
@@ -81,8 +77,7 @@ class Association:
         self._request: pdu.AssociateRQ | None = None
         self._answer: pdu.AssociateAC | None = None
         self._assume_roles = False
-        self._capacity_bytes = 0
-        self._sending = False
+        self._transmission = Transmission(limits.max_pdu_bytes, lambda: self._act(Evt.DATA_REQUEST))
         self._confirm_after_collision = False
         if not requestor:
             self._act(Evt.TRANSPORT_INDICATED)
@@ -261,7 +256,7 @@ class Association:
                 raise AssertionError("P-DATA-TF is never gathered")
 
     def _take_request(self, request: pdu.AssociateRQ) -> None:
-        self._capacity_bytes = self._capacity_for(request.user_information)
+        self._transmission.fit(request.user_information)
         self._request = request
         # PS3.8 Table 9-21: the provider refuses a version, the user an application context.
         if not request.protocol_version & pdu.PROTOCOL_VERSION:
@@ -279,22 +274,15 @@ class Association:
 
     def _take_answer(self, answer: pdu.AssociateAC) -> None:
         contexts = accepted_contexts(self.request, answer, assume_roles=self._assume_roles)
-        self._capacity_bytes = self._capacity_for(answer.user_information)
+        self._transmission.fit(answer.user_information)
         self._act(Evt.ASSOCIATE_AC_PDU)
         self._establish(answer, contexts)
         self._events.append(AssociateAccepted(answer))
 
-    def _capacity_for(self, peer: UserInformation) -> int:
-        """The most bytes of one fragment that the peer takes and we send; even."""
-        if 0 < peer.max_length < MIN_PEER_PDU_BYTES:
-            raise malformed(f"a maximum length of {peer.max_length} bytes")
-        limit = min(peer.max_length or self._limits.max_pdu_bytes, self._limits.max_pdu_bytes)
-        return (limit - fragmentation.PDV_OVERHEAD_BYTES) & ~1
-
     def _establish(self, answer: pdu.AssociateAC, contexts: Mapping[int, AcceptedContext]) -> None:
         self._answer = answer
         self._contexts = contexts
-        self._reception.context_ids = contexts.keys()
+        self._reception.context_ids = self._transmission.context_ids = contexts.keys()
 
     def _take_command(self, context_id: int, command: Command) -> None:
         if command.has_data_set:
@@ -397,7 +385,7 @@ class Association:
         Raises:
             LocalProtocolError: no association, or a message is half sent.
         """
-        self._require_whole_message()
+        self._transmission.require_whole_message()
         self._act(Evt.RELEASE_REQUEST)
         self._send(pdu.ReleaseRQ())
 
@@ -410,7 +398,7 @@ class Association:
             LocalProtocolError: the peer did not ask, or a message is half sent.
         """
         self._now_s = now_s
-        self._require_whole_message()
+        self._transmission.require_whole_message()
         if self._machine.state is State.STA10:
             self._confirm_after_collision = True
         else:
@@ -457,31 +445,7 @@ class Association:
                 or the command does not say what `data_set` says.
             Exception: what the data source raises, as it is.
         """
-        self._require_whole_message()
-        if context_id not in self._contexts:
-            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
-        if command.has_data_set is (data_set is None):
-            raise LocalProtocolError(
-                f"{command.field.name}: has_data_set is {command.has_data_set}, "
-                "but the data set given says otherwise"
-            )
-        encoded = encode_command(command)
-        begun = whole = False
-        self._sending = True
-        try:
-            for buffers in fragmentation.pack_message(
-                context_id, encoded, data_set, capacity_bytes=self._capacity_bytes
-            ):
-                self._act(Evt.DATA_REQUEST)
-                begun = True
-                yield buffers
-            whole = True
-        finally:
-            self._sending = begun and not whole
-
-    def _require_whole_message(self) -> None:
-        if self._sending:
-            raise LocalProtocolError("the message before was not finished: only abort is left")
+        return self._transmission.message(context_id, command, data_set)
 
     def _act(self, evt: Evt, *, other: bool = False) -> Action:
         return self._machine.act(evt, self._now_s, other=other)

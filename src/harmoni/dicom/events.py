@@ -51,8 +51,8 @@ class DataSetReceived:
 class ReleaseRequested:
     """The peer asks for release; the shell answers with `confirm_release` when it is done.
 
-    After a collision (both asked) the requestor's shell answers at once, and the acceptor's gets
-    `ReleaseConfirmed` first and this after it (PS3.8 9.2.3, AR-8 to AR-10).
+    In a collision (both asked) each side gets this, answers it and gets `ReleaseConfirmed`; the
+    acceptor's answer then waits for the requestor's (PS3.8 9.2.3, AR-8 to AR-10).
     """
 
 

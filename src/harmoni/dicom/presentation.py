@@ -79,7 +79,7 @@ class Negotiated:
 
 
 def negotiate(request: AssociateRQ, offer: Offer) -> Negotiated:
-    """Answer a request as the acceptor (PS3.8 7.1.1.13, PS3.7 D.3.3.4).
+    """Answer a request as the acceptor (PS3.8 9.3.3.2, PS3.7 D.3.3.4).
 
     Roles are proposed and answered per SOP class, decided per context: of several accepted contexts
     of one class, the class gets the roles on which all their decisions agree. A context whose

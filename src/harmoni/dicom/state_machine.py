@@ -205,7 +205,7 @@ class Machine:
     """One walk through Table 9-10, from Sta1 until the transport is to be closed.
 
     Args:
-        artim_s: the length of the ARTIM timer (PS3.8 9.1.5).
+        artim_s: the length of the ARTIM timer.
 
     Attributes:
         state: where it is.

@@ -39,6 +39,14 @@ class Transaction:
     answered_at_ms: int | None = None
 
 
+_TABLES: Final = {
+    "commitment": "commitment_no, requester, transaction_uid, accepted_at_ms, resolved_at_ms,"
+    " answered_at_ms",
+    "commitment_reference": "commitment_no, position, sop_class_uid, sop_instance_uid, sha256,"
+    " failure_reason",
+}
+
+
 def accept(connection: Connection, transaction: Transaction) -> None:
     """Take a new transaction in. The same one again, same references in any order, is no change.
 
@@ -47,7 +55,7 @@ def accept(connection: Connection, transaction: Transaction) -> None:
         transaction: unresolved; its references carry no failure reason.
 
     Raises:
-        AlreadyHeld: the requester used this Transaction UID for other references before; answer 0131.
+        AlreadyHeld: the requester used this Transaction UID for other references before (0131).
     """
     row = connection.execute(
         "SELECT commitment_no FROM commitment WHERE requester = ? AND transaction_uid = ?",
@@ -171,17 +179,7 @@ def answered(connection: Connection, requester: str, transaction_uid: str, at_ms
 
 def take_over(source: Connection, target: Connection) -> None:
     """Copy every transaction, its answer included, from one database to another that has none."""
-    for table, columns in (
-        (
-            "commitment",
-            "commitment_no, requester, transaction_uid, accepted_at_ms, resolved_at_ms,"
-            " answered_at_ms",
-        ),
-        (
-            "commitment_reference",
-            "commitment_no, position, sop_class_uid, sop_instance_uid, sha256, failure_reason",
-        ),
-    ):
+    for table, columns in _TABLES.items():
         marks = ", ".join("?" * len(columns.split(",")))
         target.executemany(
             f"INSERT INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608 - our own names

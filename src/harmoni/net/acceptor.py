@@ -24,7 +24,7 @@ from harmoni.net import tls
 from harmoni.net.driver import IDLE_S, STALL_S, Channel
 from harmoni.net.link import Ending, Link
 from harmoni.net.peer import PeerFacts, observe
-from harmoni.net.transport import Transport, describe
+from harmoni.net.transport import Transport, describe, linger
 from harmoni.runtime.clock import Clock
 from harmoni.runtime.log import Log
 
@@ -195,6 +195,8 @@ class Acceptor:
             secured.do_handshake()
         except OSError as error:  # ssl.SSLError and TimeoutError are some
             visit.conclude("handshake failed", describe(error))
+            if isinstance(error, ssl.SSLError):
+                linger(visit.connection)
             return False
         return True
 

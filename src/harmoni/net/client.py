@@ -109,7 +109,10 @@ def open_association(
         LocalProtocolError: a title or a UID cannot be sent.
     """
     peer = f"{called_ae_title} at {host}:{port}"
-    connection = _connect(host, port, tls, connect_timeout_s, peer)
+    connection = _connect(host, port, connect_timeout_s, peer)
+    address = connection.getpeername()[:2]
+    if tls is not None:
+        connection = _secure(connection, tls, host, peer)
     association = Association(requestor=True, limits=limits or Limits(), now_s=clock.monotonic_s())
     transport = Transport(connection, clock=clock, stall_s=stall_s)
     link = Link(association, transport, clock)
@@ -128,28 +131,27 @@ def open_association(
             ),
             assume_roles=assume_roles,
         )
-        facts = observe(connection, *connection.getpeername()[:2])
+        facts = observe(connection, *address)
         _await_answer(link, clock.monotonic_s() + answer_timeout_s, peer)
     except AssociationEnded as ended:
         raise Unreachable(f"{peer} did not answer our request: {ended.why}") from ended
-    except OSError as error:
-        transport.close()
-        raise Unreachable(f"{peer} went away at once: {describe(error)}") from error
     except HarmoniError:
         transport.close()
         raise
     return Channel(link, facts=facts, idle_s=idle_s)
 
 
-def _connect(
-    host: str, port: int, context: ssl.SSLContext | None, timeout_s: float, peer: str
-) -> socket.socket:
+def _connect(host: str, port: int, timeout_s: float, peer: str) -> socket.socket:
     try:
-        connection = socket.create_connection((host, port), timeout=timeout_s)
+        return socket.create_connection((host, port), timeout=timeout_s)
     except OSError as error:
         raise Unreachable(f"{peer} cannot be connected to: {describe(error)}") from error
-    if context is None:
-        return connection
+
+
+def _secure(
+    connection: socket.socket, context: ssl.SSLContext, host: str, peer: str
+) -> socket.socket:
+    """Do the TLS handshake; the connection still has the timeout of connecting."""
     try:
         return context.wrap_socket(connection, server_hostname=host)
     except OSError as error:

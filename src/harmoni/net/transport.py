@@ -27,6 +27,8 @@ _TLS_WRITE_BYTES: Final = 256 * 1024
 _TLS_RECORD_BYTES: Final = 16 * 1024
 # How long a peer may take to agree to the end of the TLS connection.
 _FAREWELL_S: Final = 1.0
+_LAST_READS: Final = 16
+_LAST_READ_BYTES: Final = 4096
 # Absent on systems other than Linux.
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
@@ -191,6 +193,20 @@ class Transport:
         if self._is_tcp and _QUICKACK is not None:
             with suppress(OSError):
                 self._connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def linger(connection: socket.socket) -> None:
+    """Let the peer read our last words, such as a TLS alert; the caller then closes.
+
+    To close while bytes of the peer lie unread resets the connection, and the peer would learn
+    nothing of why. It gets 16 reads of 4 KiB, and a second for each.
+    """
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_WR)
+        connection.settimeout(_FAREWELL_S)
+        for _ in range(_LAST_READS):
+            if not socket.socket.recv(connection, _LAST_READ_BYTES):
+                return
 
 
 def _joined(buffers: Sequence[Buffer]) -> list[Buffer]:

@@ -203,7 +203,11 @@ def _unwrap(
     arguments: Sequence[bytes], body: bytes, private_key: MLKEM768X25519PrivateKey
 ) -> bytes | None:
     """The file key of a stanza, or None when it is somebody else's."""
-    encapsulated = _unbase64(arguments[1]) if len(arguments) == 2 else b""  # noqa: PLR2004 - type and one argument
+    match arguments:
+        case [_, text]:
+            encapsulated = _unbase64(text)
+        case _:
+            encapsulated = b""
     if len(encapsulated) != _ENCAPSULATED_BYTES or len(body) != _FILE_KEY_BYTES + _TAG_BYTES:
         raise _altered("a stanza has another length")
     try:

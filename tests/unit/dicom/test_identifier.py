@@ -204,55 +204,6 @@ def test_mutated_identifiers_give_a_query_or_invalid_input(data: st.DataObject) 
         check_unique_keys(query)
 
 
-# --- unique keys -------------------------------------------------------------------------------
-
-
-def query_of(root: identifier.QueryRoot, level: QueryLevel, **keys: object) -> Query:
-    tags = {"patient": PATIENT_ID, "study": STUDY_UID, "series": SERIES_UID, "image": INSTANCE_UID}
-    return Query(
-        root=root,
-        level=level,
-        keys=tuple(Key(tags[name], "UI", match) for name, match in keys.items()),
-    )
-
-
-ONE, LIST, ALL = Single("1"), UidList(("1", "2")), Universal()
-PATIENT, STUDY, SERIES, IMAGE = QueryLevel
-
-
-@pytest.mark.parametrize(
-    ("query", "retrieve", "fits"),
-    [
-        (query_of("STUDY", STUDY), False, True),
-        (query_of("STUDY", STUDY), True, False),
-        (query_of("STUDY", STUDY, study=ONE), True, True),
-        (query_of("STUDY", STUDY, study=LIST), True, True),
-        (query_of("STUDY", STUDY, study=LIST), False, True),
-        (query_of("STUDY", SERIES, study=ONE), False, True),
-        (query_of("STUDY", SERIES, study=LIST), False, False),
-        (query_of("STUDY", SERIES, study=ALL), False, False),
-        (query_of("STUDY", SERIES), False, False),
-        (query_of("STUDY", IMAGE, study=ONE, series=ONE), False, True),
-        (query_of("STUDY", IMAGE, study=ONE), False, False),
-        (query_of("STUDY", IMAGE, study=ONE, series=ONE, image=LIST), True, True),
-        (query_of("STUDY", IMAGE, study=ONE, series=LIST, image=LIST), True, False),
-        (query_of("PATIENT", PATIENT), False, True),
-        (query_of("PATIENT", PATIENT, patient=ONE), True, True),
-        (query_of("PATIENT", PATIENT, patient=LIST), True, False),
-        (query_of("PATIENT", PATIENT, patient=Wildcard("1*")), True, False),
-        (query_of("PATIENT", STUDY, study=ONE), True, False),
-        (query_of("PATIENT", STUDY, patient=ONE, study=ONE), True, True),
-        (query_of("PATIENT", STUDY, patient=Wildcard("1*")), False, False),
-    ],
-)
-def test_levels_above_need_a_single_value(query: Query, *, retrieve: bool, fits: bool) -> None:
-    if fits:
-        check_unique_keys(query, retrieve=retrieve)
-    else:
-        with pytest.raises(InvalidInput):
-            check_unique_keys(query, retrieve=retrieve)
-
-
 # --- answers -----------------------------------------------------------------------------------
 
 VALUES = {

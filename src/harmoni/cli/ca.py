@@ -46,6 +46,9 @@ def issue(
     ip: Annotated[
         list[str] | None, typer.Option(help="Address by which it is called; may be repeated.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the two files; the owner's id when left out.")
+    ] = None,
     days: Annotated[int, typer.Option(help="How long it holds.")] = ca.NODE_DAYS,
     json: options.AsJSON = False,
 ) -> None:
@@ -55,8 +58,9 @@ def issue(
             "a certificate is for one hospital or one site; give either --hospital or --site"
         )
     owner = HospitalId(hospital) if hospital is not None else SiteId(site or "")
+    signer = load_authority(authority)
     issued = ca.issue(
-        load_authority(authority),
+        signer,
         owner=owner,
         common_name=owner.value,
         now_ms=SystemClock().now_ms(),
@@ -66,10 +70,18 @@ def issue(
     )
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = Filesystem(out)
-    store.publish(f"{owner}.key", issued.key_pem)
-    store.publish(f"{owner}.crt", issued.cert_pem)
+    stem = name or owner.value
+    store.publish(f"{stem}.key", issued.key_pem)
+    store.publish(f"{stem}.crt", issued.cert_pem)
+    # Whom the node believes is public and may be renewed.
+    store.replace(CERTIFICATE, signer.cert_pem)
     output.facts(
-        {"certificate": out / f"{owner}.crt", "key": out / f"{owner}.key"}, json_wanted=json
+        {
+            "certificate": out / f"{stem}.crt",
+            "key": out / f"{stem}.key",
+            "authority": out / CERTIFICATE,
+        },
+        json_wanted=json,
     )
 
 

@@ -1,12 +1,12 @@
 """Ports of the demo: free ones, remembered so that a resumed demo keeps them."""
 
 import json
-import socket
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.model.errors import ConfigurationError
+from harmoni.net import server
 
 FILE: Final = "ports.json"
 HOST: Final = "127.0.0.1"
@@ -48,22 +48,18 @@ def _read(store: Filesystem) -> Mapping[str, int]:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+    try:
+        server.listen(HOST, port).close()
+    except OSError:
+        return False
+    return True
 
 
 def _free(count: int) -> list[int]:
     """Ports that nobody listens to now, all different; nothing keeps them but chance."""
-    trials = [socket.socket() for _ in range(count)]
+    listeners = [server.listen(HOST, 0) for _ in range(count)]
     try:
-        for trial in trials:
-            trial.bind((HOST, 0))
-        return [trial.getsockname()[1] for trial in trials]
+        return [listener.getsockname()[1] for listener in listeners]
     finally:
-        for trial in trials:
-            trial.close()
+        for listener in listeners:
+            listener.close()

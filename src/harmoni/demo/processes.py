@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Final, Self
 import psutil
 
 from harmoni.model.errors import Unreachable
+from harmoni.net import notify
 from harmoni.runtime.clock import Clock
 
 READY_S: Final = 60.0
@@ -71,10 +71,7 @@ class Role:
         Raises:
             Unreachable: it ended, or was not ready in time; its log says why.
         """
-        address = f"harmoni-demo-{os.getpid()}-{self._name}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
-            door.bind(f"\0{address}")
-            door.settimeout(_LOOK_S)
+        with notify.Listener() as listener:
             with self._log_path.open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
                     [
@@ -89,26 +86,20 @@ class Role:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=os.environ | {"NOTIFY_SOCKET": f"@{address}"},
+                    env=os.environ | listener.environment,
                     # Ctrl-C at a terminal is for the demo, which then stops its roles in order.
                     process_group=0,
                 )
             try:
-                self._await(door)
+                self._await(listener, self._process)
             except BaseException:
                 self.stop()
                 raise
 
-    def _await(self, door: socket.socket) -> None:
-        assert self._process is not None
+    def _await(self, listener: notify.Listener, process: subprocess.Popen[bytes]) -> None:
         deadline_s = self._clock.monotonic_s() + READY_S
-        while True:
-            try:
-                if b"READY=1" in door.recv(4096).splitlines():
-                    return
-            except TimeoutError:
-                pass
-            status = self._process.poll()
+        while not listener.hears("READY=1", _LOOK_S):
+            status = process.poll()
             if status is not None:
                 raise Unreachable(
                     f"the {self._name} ended with status {status} before it was ready; "

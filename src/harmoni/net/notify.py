@@ -2,9 +2,10 @@
 
 import os
 import socket
-from typing import Final
+from typing import Final, Self
 
 _VARIABLE: Final = "NOTIFY_SOCKET"
+_MESSAGE_BYTES: Final = 4096
 
 
 def notify(state: str) -> bool:
@@ -27,3 +28,35 @@ def notify(state: str) -> bool:
         except OSError:
             return False
     return True
+
+
+class Listener:
+    """The service manager's side, for whoever starts a role and waits until it is ready.
+
+    Nothing is left in the file system: the address is in Linux's abstract name space.
+    """
+
+    def __init__(self) -> None:
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._door.bind("")
+        self.environment = {_VARIABLE: "@" + self._door.getsockname()[1:].decode()}
+        """What the started process needs in its environment."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._door.close()
+
+    def hears(self, state: str, timeout_s: float) -> bool:
+        """Wait for one message; whether it says that state.
+
+        Args:
+            state: such as `READY=1`.
+            timeout_s: how long to wait for a message.
+        """
+        self._door.settimeout(timeout_s)
+        try:
+            return state in self._door.recv(_MESSAGE_BYTES).decode("utf-8", "replace").split("\n")
+        except TimeoutError:
+            return False

@@ -44,6 +44,17 @@ def test_issue_names_its_owner_and_its_hosts(capsys, authority, owner, uri):
     certificate.verify_directly_issued_by(root)
 
 
+def test_issue_leaves_what_a_configuration_names(capsys, authority):
+    _, made = issue(capsys, authority, "--site", "dc1", "--name", "archive")
+    folder = authority.parent / "out"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "archive.crt",
+        "archive.key",
+        "ca.crt",
+    ]
+    assert Path(made["authority"]).read_bytes() == (authority / "ca.crt").read_bytes()
+
+
 def test_keys_are_readable_by_their_owner_alone(capsys, authority):
     _, made = issue(capsys, authority, "--site", "dc1")
     for path in (Path(made["key"]), authority / "ca.key"):

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from harmoni.net.notify import notify
+from harmoni.net.notify import Listener, notify
 
 
 @pytest.fixture
@@ -36,3 +36,17 @@ def test_without_a_service_manager_nothing_is_sent(monkeypatch):
 def test_a_manager_that_is_gone_is_no_error(monkeypatch, tmp_path):
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
     assert not notify("READY=1")
+
+
+def test_a_listener_hears_the_state_that_it_waits_for(monkeypatch):
+    with Listener() as listener:
+        monkeypatch.setenv("NOTIFY_SOCKET", listener.environment["NOTIFY_SOCKET"])
+        notify("STATUS=warming up")
+        notify("STATUS=warm\nREADY=1")
+        assert not listener.hears("READY=1", 1)
+        assert listener.hears("READY=1", 1)
+
+
+def test_a_listener_gives_up_when_nothing_comes():
+    with Listener() as listener:
+        assert not listener.hears("READY=1", 0.001)

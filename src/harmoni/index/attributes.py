@@ -71,7 +71,7 @@ _LONG: Final = 0xFF
 # Fifteen nibble values are used, the sixteenth fills the last byte of an odd number.
 _TO_HEX: Final = bytes.maketrans(b". -", b"abc")
 _FROM_HEX: Final = bytes.maketrans(b"abc", b". -")
-_PACKABLE: Final = frozenset(b"0123456789. -")
+_PACKABLE: Final = b"0123456789. -"
 # The first byte of a UID that is no UID: no packed value begins with the filling nibble.
 _VERBATIM: Final = 0xFF
 
@@ -84,14 +84,13 @@ def pack(elements: Iterable[Element]) -> bytes:
         if known is None:
             continue
         code, value = known[0], element.value
-        if (digits := _digits(value)) is not None:
+        digits = _digits(value)
+        if digits is not None:
             code, value = code | _PACKED, digits
-        packed.append(code)
         if len(value) < _LONG:
-            packed.append(len(value))
+            packed += bytes((code, len(value)))
         else:
-            packed.append(_LONG)
-            packed += len(value).to_bytes(4, "big")
+            packed += bytes((code, _LONG)) + len(value).to_bytes(4, "big")
         packed += value
     return bytes(packed)
 
@@ -154,7 +153,7 @@ def uid_hash(uid: str) -> int:
 
 def _digits(value: bytes) -> bytes | None:
     """Two characters per byte, or None where other characters occur."""
-    if not _PACKABLE.issuperset(value):
+    if value.translate(None, _PACKABLE):
         return None
     digits = value.translate(_TO_HEX)
     return bytes.fromhex((digits + b"f" if len(digits) % 2 else digits).decode())

@@ -115,10 +115,10 @@ def served(copies: Sequence[Held]) -> Held | None:
     source = _source(copies[0])
     arrivals: dict[Identity, tuple[int, Location]] = {}
     for copy in copies:
-        arrival = (copy.received_at_ms, copy.location)
-        # A copy that healed a damaged one does not make its version a newer one.
-        if _source(copy) == source and arrival < arrivals.get(copy.identity, (arrival[0] + 1,)):
-            arrivals[copy.identity] = arrival
+        if _source(copy) == source:
+            arrival = (copy.received_at_ms, copy.location)
+            # The first copy counts: one that healed it later does not make its version newer.
+            arrivals[copy.identity] = min(arrival, arrivals.get(copy.identity, arrival))
     newest = max(arrivals, key=arrivals.__getitem__)
     same = [copy for copy in copies if copy.identity == newest]
     return next((copy for copy in same if copy.sound), same[0])

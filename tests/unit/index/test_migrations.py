@@ -1,0 +1,53 @@
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from harmoni.index import migrations, schema
+from harmoni.index.database import Database
+from harmoni.model.errors import ConfigurationError
+from index_samples import KEY
+
+
+def tables_of(connection: sqlalchemy.Connection) -> dict[str, set[str]]:
+    """The lines of each table's and index's statement; their order says nothing."""
+    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {name: {line.strip(" \t,") for line in sql.splitlines()} for name, sql in rows}
+
+
+def in_memory() -> sqlalchemy.Engine:
+    return sqlalchemy.create_engine("sqlite://")
+
+
+def test_all_revisions_make_what_the_schema_says():
+    with in_memory().begin() as created, in_memory().begin() as migrated:
+        migrations.create(created)
+        migrations.migrate(migrated)
+        assert tables_of(created) == tables_of(migrated)
+        assert compare_metadata(MigrationContext.configure(migrated), schema.metadata) == []
+        for connection in (created, migrated):
+            revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            assert revision.scalar_one() == migrations.REVISION
+            assert connection.exec_driver_sql("SELECT count(*) FROM flush").scalar_one() == 1
+
+
+def test_the_newest_revision_is_the_one_that_the_program_names():
+    script = ScriptDirectory("src/harmoni/index/migrations")
+    assert script.get_current_head() == migrations.REVISION
+
+
+def test_a_database_left_empty_by_a_crash_is_made_whole(tmp_path):
+    (tmp_path / "index.sqlite").touch()
+    database = Database.open(tmp_path / "index.sqlite", KEY)
+    database.flush()
+    database.close()
+
+
+def test_a_database_of_a_newer_program_is_refused(tmp_path):
+    database = Database.create(tmp_path / "index.sqlite", KEY)
+    with database.write() as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    with pytest.raises(ConfigurationError, match="newer version"):
+        Database.open(tmp_path / "index.sqlite", KEY)

@@ -13,10 +13,11 @@ from harmoni.dicom.identifier import QueryRoot
 from harmoni.model.errors import HarmoniError
 from harmoni.net.driver import AssociationEnded, Channel, Message
 from harmoni.runtime.clock import Clock
-from harmoni.services import exchange, retrieve, storage
+from harmoni.services import exchange, retrieve, storage, storage_scu
 from harmoni.services.exchange import Operation, Outcome
 from harmoni.services.retrieve import OnPending, PlanHandler, Progress, RetrieveResult
-from harmoni.services.storage import Outgoing, StoreHandler
+from harmoni.services.storage import StoreHandler
+from harmoni.services.storage_scu import Outgoing
 
 ROOT_OF_CLASS: Final[Mapping[str, QueryRoot]] = {
     uids.PATIENT_ROOT_GET: "PATIENT",
@@ -64,12 +65,12 @@ def _send(
     operation: Operation, outgoing: Outgoing, progress: Progress, message_id: int, clock: Clock
 ) -> None:
     channel = operation.channel
-    context = storage.find_context(channel, outgoing.sop_class_uid, outgoing.transfer_syntax_uid)
+    context = storage_scu.find_context(channel, outgoing)
     if context is None:
         progress.fail_unaccepted(outgoing)
         return
     try:
-        answer = storage.store(
+        answer = storage_scu.store(
             channel,
             context,
             sop_instance_uid=outgoing.sop_instance_uid,

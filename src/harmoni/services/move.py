@@ -12,17 +12,17 @@ from typing import Final, Protocol
 from harmoni.dicom import uids
 from harmoni.dicom.dimse import Command, CommandField, Priority
 from harmoni.dicom.identifier import QueryRoot
-from harmoni.dicom.pdu import MAX_CONTEXTS, ProposedContext
+from harmoni.dicom.pdu import ProposedContext
 from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Status
 from harmoni.model.errors import HarmoniError
 from harmoni.net.driver import AssociationEnded, Channel, Message
 from harmoni.policy.access import Peer
 from harmoni.runtime.clock import Clock
-from harmoni.services import exchange, retrieve, storage
+from harmoni.services import exchange, retrieve, storage_scu
 from harmoni.services.exchange import Operation, Outcome
 from harmoni.services.retrieve import OnPending, PlanHandler, Progress, RetrieveResult
-from harmoni.services.storage import Buffer, MoveOriginator, Outgoing
+from harmoni.services.storage_scu import Buffer, MoveOriginator, Outgoing
 
 ROOT_OF_CLASS: Final[Mapping[str, QueryRoot]] = {
     uids.PATIENT_ROOT_MOVE: "PATIENT",
@@ -80,33 +80,9 @@ def serve_move(
     if refusal is not None:
         return refusal
     move = _Move(operation, handler, destination, Progress(operation, plan, clock), clock)
-    for contexts, batch in batches(plan):
+    for contexts, batch in storage_scu.batches(plan):
         move.send(contexts, batch)
     return move.finish()
-
-
-def batches(
-    plan: Sequence[Outgoing],
-) -> Iterator[tuple[tuple[ProposedContext, ...], list[Outgoing]]]:
-    """Cut a plan into what fits into one association each, order kept within each.
-
-    Yields:
-        Presentation contexts, one per pair of class and transfer syntax, at most 128; and the
-        instances that need them.
-    """
-    pairs = list(dict.fromkeys(_pair(outgoing) for outgoing in plan))
-    for start in range(0, len(pairs), MAX_CONTEXTS):
-        chosen = pairs[start : start + MAX_CONTEXTS]
-        contexts = tuple(
-            ProposedContext(2 * number + 1, sop_class, (syntax,))
-            for number, (sop_class, syntax) in enumerate(chosen)
-        )
-        wanted = frozenset(chosen)
-        yield contexts, [outgoing for outgoing in plan if _pair(outgoing) in wanted]
-
-
-def _pair(outgoing: Outgoing) -> tuple[str, str]:
-    return outgoing.sop_class_uid, outgoing.transfer_syntax_uid
 
 
 class _Move:
@@ -146,7 +122,7 @@ class _Move:
                 return
             try:
                 self._send_on(target, waiting)
-            except storage.Interrupted:
+            except storage_scu.Interrupted:
                 # One instance is damaged and its association aborted: the others get a new one.
                 self._progress.fail(waiting.popleft())
             except AssociationEnded:
@@ -168,7 +144,7 @@ class _Move:
         """Send until nothing waits any more; what is not settled yet stays in `waiting`."""
         while waiting and self._is_wanted():
             outgoing = waiting[0]
-            context = storage.find_context(target, *_pair(outgoing))
+            context = storage_scu.find_context(target, outgoing)
             if context is None:
                 self._progress.fail_unaccepted(outgoing)
             else:
@@ -177,7 +153,7 @@ class _Move:
 
     def _send_one(self, target: Channel, context: AcceptedContext, outgoing: Outgoing) -> None:
         try:
-            answer = storage.store(
+            answer = storage_scu.store(
                 target,
                 context,
                 sop_instance_uid=outgoing.sop_instance_uid,

@@ -17,7 +17,7 @@ from harmoni.net.driver import Channel, Message
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange, storage
 from harmoni.services.exchange import Counts, Operation, Outcome
-from harmoni.services.storage import Outgoing
+from harmoni.services.storage_scu import Outgoing
 
 MAX_SUB_OPERATIONS: Final = 0xFFFF
 """Their counters are 16 bits wide (PS3.7 E.1)."""

@@ -1,17 +1,14 @@
 """Storage, C-STORE (PS3.4 Annex B, PS3.7 9.1.1), and the table from errors to DIMSE statuses.
 
-As SCP a data set goes from the socket straight into the handler's `Incoming`, and success is
+A data set goes from the socket straight into the handler's `Incoming`, and success is
 answered only when that says that it is durable. Nothing is coerced, so warnings B000 and B006 are
-never answered. As SCU a data set's bytes are sent as they are given, never looked at.
+never answered. The sender's side is in services/storage_scu.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-from harmoni.dicom.dimse import Command, CommandField, Priority
+from harmoni.dicom.dimse import CommandField
 from harmoni.dicom.events import DataSink
-from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Status
 from harmoni.model.errors import (
     AlreadyHeld,
@@ -25,12 +22,8 @@ from harmoni.model.errors import (
     StorageFailed,
     Unreachable,
 )
-from harmoni.net.driver import AssociationEnded, Channel, Ending, Message
-from harmoni.runtime.clock import Clock
-from harmoni.services import exchange
+from harmoni.net.driver import Channel, Message
 from harmoni.services.exchange import Operation, Outcome
-
-Buffer = bytes | bytearray | memoryview
 
 # The first class that fits counts. Every service answers from this table; what a status is called
 # differs between them (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5, PS3.7 Annex C), its number does not.
@@ -87,56 +80,6 @@ class StoreHandler(Protocol):
             HarmoniError: it cannot be kept; the data set is read and dropped.
         """
         ...
-
-
-class Outgoing(Protocol):
-    """A held instance that can be sent: the answer of a retrieval's plan."""
-
-    @property
-    def sop_class_uid(self) -> str:
-        """SOP Class UID."""
-        ...
-
-    @property
-    def sop_instance_uid(self) -> str:
-        """SOP Instance UID."""
-        ...
-
-    @property
-    def transfer_syntax_uid(self) -> str:
-        """The transfer syntax in which it is held, the only one in which it is sent."""
-        ...
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of its data set in bytes."""
-        ...
-
-    def open(self) -> Iterator[Buffer]:
-        """Give the data set in chunks of any size, which stay valid while it is being sent.
-
-        Raises:
-            Damaged: the bytes are not what was stored; at the latest in place of the last chunk.
-            HarmoniError: they cannot be read.
-        """
-        ...
-
-
-class Interrupted(AssociationEnded):
-    """We aborted, because a data set could not be read to its end while it was being sent.
-
-    Its cause is the error of whoever gave the data set.
-    """
-
-    code = "HZ-1007"
-
-
-@dataclass(frozen=True, slots=True)
-class MoveOriginator:
-    """Who asked by C-MOVE for this C-STORE (PS3.7 9.1.1.1)."""
-
-    ae_title: str
-    message_id: int
 
 
 class _Counted:
@@ -222,80 +165,3 @@ def _begin(message: Message, handler: StoreHandler) -> Incoming:
         sop_instance_uid=command.affected_sop_instance_uid,
         transfer_syntax_uid=message.context.transfer_syntax,
     )
-
-
-def find_context(
-    channel: Channel, sop_class_uid: str, transfer_syntax_uid: str
-) -> AcceptedContext | None:
-    """The context on which we may send instances of exactly this class and syntax, or None."""
-    for context in channel.contexts.values():
-        if (
-            context.as_scu
-            and context.abstract_syntax == sop_class_uid
-            and context.transfer_syntax == transfer_syntax_uid
-        ):
-            return context
-    return None
-
-
-def store(
-    channel: Channel,
-    context: AcceptedContext,
-    *,
-    sop_instance_uid: str,
-    data_set: Iterable[Buffer],
-    message_id: int,
-    originator: MoveOriginator | None = None,
-    priority: int = Priority.MEDIUM,
-    timeout_s: float = 600.0,
-    clock: Clock = exchange.SYSTEM_CLOCK,
-    on_other: Callable[[Message], None] | None = None,
-    on_tick: Callable[[], None] | None = None,
-) -> Command:
-    """Send one instance, its bytes as they are given, and wait for the answer.
-
-    Args:
-        channel: the association.
-        context: names SOP class and transfer syntax; see `find_context`.
-        sop_instance_uid: Affected SOP Instance UID.
-        data_set: the data set in chunks, which are not copied.
-        message_id: 1 to 65,535, not one that is outstanding on this association.
-        originator: of the C-MOVE that this is a sub-operation of.
-        priority: (0000,0700).
-        timeout_s: how long the peer may take to answer.
-        clock: measures the time.
-        on_other: takes other messages while the answer is awaited, as `exchange.await_response`.
-        on_tick: called while the answer is awaited, likewise.
-
-    Returns:
-        The C-STORE-RSP; its status says whether the peer has the instance.
-
-    Raises:
-        AssociationEnded: the peer has gone, or did not answer in time.
-        Interrupted: `data_set` failed in the middle; the association is aborted, so that the peer
-            never has a whole wrong object.
-        HarmoniError: `data_set` failed before anything was sent; the association stands.
-    """
-    request = Command(
-        field=CommandField.C_STORE_RQ,
-        has_data_set=True,
-        message_id=message_id,
-        affected_sop_class_uid=context.abstract_syntax,
-        affected_sop_instance_uid=sop_instance_uid,
-        priority=priority,
-        move_originator_ae_title=None if originator is None else originator.ae_title,
-        move_originator_message_id=None if originator is None else originator.message_id,
-    )
-    try:
-        channel.send(context, request, data_set)
-    except AssociationEnded:
-        raise
-    except HarmoniError as error:
-        if channel.ended is None:
-            raise
-        why = f"we aborted: {type(error).__name__} in the middle of an instance"
-        raise Interrupted(Ending.ABORTED, why) from error
-    answer = exchange.await_response(
-        channel, request, timeout_s=timeout_s, clock=clock, on_other=on_other, on_tick=on_tick
-    )
-    return answer.command

@@ -97,7 +97,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Retrievable:
-    """A held instance that can be sent (services.storage.Outgoing)."""
+    """A held instance that can be sent (services.storage_scu.Outgoing)."""
 
     holding: Holding
     held: Held

@@ -23,7 +23,14 @@ from harmoni.model.header import STUDY_INSTANCE_UID
 from harmoni.net import client, tls
 from harmoni.net.driver import Channel
 from harmoni.runtime.clock import Clock
-from harmoni.services import exchange, find, get, move, storage, storage_commitment
+from harmoni.services import (
+    exchange,
+    find,
+    get,
+    move,
+    storage_commitment,
+    storage_scu,
+)
 
 # Half of the 128 that one association can have: room for the roles as well.
 _MOST_PAIRS: Final = 64
@@ -96,12 +103,12 @@ class Requestor:
             message_id = 0
             while waiting:
                 sample = waiting[-1]
-                context = storage.find_context(channel, *sample.pair)
+                context = storage_scu.find_context(channel, *sample.pair)
                 if context is None:
                     refused[sample.sop_instance_uid] = "its presentation context was not accepted"
                 else:
                     message_id = message_id % 0xFFFF + 1
-                    answer = storage.store(
+                    answer = storage_scu.store(
                         channel,
                         context,
                         sop_instance_uid=sample.sop_instance_uid,

@@ -65,7 +65,9 @@ def _send(
     operation: Operation, outgoing: Outgoing, progress: Progress, message_id: int, clock: Clock
 ) -> None:
     channel = operation.channel
-    context = storage_scu.find_context(channel, outgoing)
+    context = storage_scu.find_context(
+        channel, outgoing.sop_class_uid, outgoing.transfer_syntax_uid
+    )
     if context is None:
         progress.fail_unaccepted(outgoing)
         return

@@ -144,7 +144,9 @@ class _Move:
         """Send until nothing waits any more; what is not settled yet stays in `waiting`."""
         while waiting and self._is_wanted():
             outgoing = waiting[0]
-            context = storage_scu.find_context(target, outgoing)
+            context = storage_scu.find_context(
+                target, outgoing.sop_class_uid, outgoing.transfer_syntax_uid
+            )
             if context is None:
                 self._progress.fail_unaccepted(outgoing)
             else:

@@ -92,10 +92,13 @@ def _pair(outgoing: Outgoing) -> tuple[str, str]:
     return outgoing.sop_class_uid, outgoing.transfer_syntax_uid
 
 
-def find_context(channel: Channel, outgoing: Outgoing) -> AcceptedContext | None:
+def find_context(
+    channel: Channel, sop_class_uid: str, transfer_syntax_uid: str
+) -> AcceptedContext | None:
     """The context on which we may send an instance of exactly this class and syntax, or None."""
+    wanted = (sop_class_uid, transfer_syntax_uid)
     for context in channel.contexts.values():
-        if context.as_scu and _pair(outgoing) == (context.abstract_syntax, context.transfer_syntax):
+        if context.as_scu and wanted == (context.abstract_syntax, context.transfer_syntax):
             return context
     return None
 

@@ -4,7 +4,7 @@ from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.status import Status
 from harmoni.model import errors
 from harmoni.net.driver import AssociationEnded
-from harmoni.services import storage
+from harmoni.services import storage_scu
 from memory_archive import MemoryArchive
 from served_archive import CT, EXPLICIT, IMPLICIT, JPEG, MR, contexts, instance, served
 
@@ -23,10 +23,10 @@ def channel(archive):
 
 
 def send(channel, stored, *, context=None, chunks=None, uid=None, **options):
-    context = context or storage.find_context(
+    context = context or storage_scu.find_context(
         channel, stored.sop_class_uid, stored.transfer_syntax_uid
     )
-    return storage.store(
+    return storage_scu.store(
         channel,
         context,
         sop_instance_uid=uid or stored.sop_instance_uid,
@@ -90,7 +90,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_answered_a700_after_the_data_set(
 
 
 def test_a_command_of_another_class_than_its_context_is_answered_0122(archive, channel):
-    context = storage.find_context(channel, MR, EXPLICIT)
+    context = storage_scu.find_context(channel, MR, EXPLICIT)
     command = Command(
         field=CommandField.C_STORE_RQ,
         has_data_set=True,
@@ -105,7 +105,7 @@ def test_a_command_of_another_class_than_its_context_is_answered_0122(archive, c
 
 
 def test_a_command_without_instance_or_data_set_is_answered_a900(channel):
-    context = storage.find_context(channel, CT, IMPLICIT)
+    context = storage_scu.find_context(channel, CT, IMPLICIT)
     channel.send(
         context,
         Command(field=CommandField.C_STORE_RQ, message_id=1, priority=0, affected_sop_class_uid=CT),
@@ -122,7 +122,7 @@ def test_an_association_that_ends_in_mid_object_abandons_it(archive):
 
     with served(archive) as running:
         channel = running.open(*contexts((CT, [IMPLICIT])))
-        with pytest.raises(storage.Interrupted) as raised:
+        with pytest.raises(storage_scu.Interrupted) as raised:
             send(channel, stored, chunks=broken())
         assert isinstance(raised.value.__cause__, errors.Damaged)
         assert channel.ended is not None
@@ -170,9 +170,9 @@ def test_a_peer_that_does_not_answer_is_aborted(archive):
     with served(archive, serve=serve) as running:
         channel = running.open(*contexts((CT, [IMPLICIT])))
         with pytest.raises(AssociationEnded, match="no response to C_STORE_RQ"):
-            storage.store(
+            storage_scu.store(
                 channel,
-                storage.find_context(channel, CT, IMPLICIT),
+                storage_scu.find_context(channel, CT, IMPLICIT),
                 sop_instance_uid="1.2.3",
                 data_set=(b"12",),
                 message_id=1,

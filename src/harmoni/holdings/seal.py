@@ -241,7 +241,7 @@ class Sealer:
         """Flushed rows, then the new place: in this order, each step repeatable."""
         pack_id = record.pack_id
         with self._index.write(durable=True) as connection:
-            ingest.record(connection, found.instances)
+            ingest.record(connection, found.instances, self._index.patient_domain)
             ingest.record_facts(connection, found.facts())
             packs.sealed(
                 connection,

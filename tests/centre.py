@@ -34,6 +34,7 @@ from harmoni.net.driver import Channel
 from harmoni.runtime.clock import SystemClock
 from harmoni.services import exchange, find, storage_scu, verification
 
+HARMONI = (sys.executable, "-m", "harmoni.cli")
 STORESCU = "/usr/bin/storescu"
 SEAL_AFTER_S = 1.0
 PATIENT_NAME = "CRASH^TEST"
@@ -188,7 +189,7 @@ class Running:
     def harmoni(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of the operator beside the running role."""
         return subprocess.run(
-            [sys.executable, "-m", "harmoni.cli", *arguments],
+            [*HARMONI, *arguments],
             capture_output=True,
             text=True,
             timeout=_PEER_S,
@@ -243,7 +244,7 @@ def children(pid: int, kind: str) -> list[psutil.Process]:
     return found
 
 
-def write_instance(  # noqa: PLR0913 - facts of an instance
+def write_instance(
     folder: Path,
     study_uid: str,
     number: int,

@@ -147,9 +147,12 @@ def keep(config_path: Path) -> int:
     thread = threading.Thread(target=keeper.run, name="keep")
     with _Signals(archive.reload) as signals:
         thread.start()
-        child.announce_ready()
-        signals.wait()
-    keeper.end()
+        try:
+            child.announce_ready()
+            signals.wait()
+        finally:
+            # Whatever happens here, the thread must not keep the process alive.
+            keeper.end()
     thread.join()
     if monitoring is not None:
         monitoring.close()

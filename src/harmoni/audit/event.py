@@ -4,22 +4,20 @@ Events hold patient data on purpose (ids, study UIDs, query keys). They go to th
 and from there to an audit record repository, never to a log. Rendering as XML is not done here.
 """
 
-import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import fields as fields_of
 from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import Final, Literal
 
 from harmoni.model.errors import Damaged
-
-VERSION: Final = 0
+from harmoni.sealing import document
+from harmoni.sealing.document import Fields, Json
 
 Action = Literal["C", "R", "U", "D", "E"]
 """Event Action Code (PS3.15 A.5.2): create, read, update, delete, execute."""
-_ACTIONS: Final[tuple[Action, ...]] = ("C", "R", "U", "D", "E")
+_ACTIONS: Final[dict[str, Action]] = {"C": "C", "R": "R", "U": "U", "D": "D", "E": "E"}
 
 
 class Act(Enum):
@@ -81,6 +79,9 @@ class Participant:
     """Fingerprint of the peer's certificate, in hexadecimal."""
 
 
+_PARTICIPANT_FIELDS: Final = tuple(field.name for field in fields_of(Participant))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
     """Who did what, to which studies of which patients, and how it ended."""
@@ -104,27 +105,23 @@ class AuditEvent:
 
     def encode(self) -> bytes:
         """The event as JSON: UTF-8, sorted keys, RFC 3339 time, empty values left out."""
-        seconds, milliseconds = divmod(self.at_ms, 1000)
-        at = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        members: dict[str, object] = {
+        members: dict[str, Json] = {
             "act": self.act.label,
             "action": self.action,
-            "at": f"{at}.{milliseconds:03d}Z",
+            "at": document.time_text(self.at_ms),
             "instances": dict(self.instances),
             "other": _participant(self.other),
             "outcome": int(self.outcome),
             "patient_ids": list(self.patient_ids),
-            "query": base64.b64encode(self.query).decode(),
+            "query": document.octets_text(self.query),
             "reason": self.reason,
             "study_uids": list(self.study_uids),
-            "version": VERSION,
+            "version": document.FORMAT_VERSION,
             "who": _participant(self.who),
         }
         always = {"act", "action", "at", "outcome", "version"}
         kept = {name: value for name, value in members.items() if value or name in always}
-        return json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(
-            "utf-8", "surrogateescape"
-        )
+        return document.encode(kept)
 
     @classmethod
     def decode(cls, data: bytes) -> "AuditEvent":
@@ -133,62 +130,46 @@ class AuditEvent:
         Raises:
             Damaged: it is no audit event of a version that we know.
         """
-        try:
-            members = _members(data)
-            action = str(members["action"])
-            return cls(
-                act=_ACT_OF_LABEL[str(members["act"])],
-                at_ms=_milliseconds(str(members["at"])),
-                action=next(known for known in _ACTIONS if known == action),
-                who=Participant(**_texts(members.get("who"))),
-                other=Participant(**_texts(members.get("other"))),
-                outcome=Outcome(int(str(members["outcome"]))),
-                reason=str(members.get("reason", "")),
-                study_uids=_list(members.get("study_uids")),
-                patient_ids=_list(members.get("patient_ids")),
-                instances=MappingProxyType(
-                    {uid: int(count) for uid, count in _texts(members.get("instances")).items()}
-                ),
-                query=base64.b64decode(str(members.get("query", "")), validate=True),
-            )
-        except (ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
-            raise Damaged(
-                f"not an audit event of version {VERSION}: {type(error).__name__} {error}; "
-                "it was written by another version or altered"
-            ) from error
+        fields = document.decode(data, "an audit event")
+        counts = fields.inner("instances") if fields.has("instances") else Fields({}, "")
+        return cls(
+            act=_ACT_OF_LABEL[fields.choice("act", tuple(_ACT_OF_LABEL))],
+            at_ms=fields.time_ms("at"),
+            action=_ACTIONS[fields.choice("action", tuple(_ACTIONS))],
+            who=_read_participant(fields, "who"),
+            other=_read_participant(fields, "other"),
+            outcome=_outcome(fields.number("outcome", Outcome.MAJOR_FAILURE)),
+            reason=fields.text("reason") if fields.has("reason") else "",
+            study_uids=_texts(fields, "study_uids"),
+            patient_ids=_texts(fields, "patient_ids"),
+            instances=MappingProxyType({uid: counts.number(uid) for uid in counts.names()}),
+            query=fields.octets("query") if fields.has("query") else b"",
+        )
 
 
-def _members(data: bytes) -> dict[str, object]:
-    members: object = json.loads(data.decode("utf-8", "surrogateescape"))
-    if not isinstance(members, dict) or members.get("version") != VERSION:
-        raise ValueError("no object, or another version")
-    return {str(name): value for name, value in members.items()}
+def _outcome(number: int) -> Outcome:
+    if number not in set(Outcome):
+        raise Damaged(f"an audit event has the outcome {number}, which is none of PS3.15 A.5.2")
+    return Outcome(number)
 
 
-def _list(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list | None):
-        raise TypeError("not a list")
-    return tuple(str(item) for item in value or ())
+def _texts(fields: Fields, name: str) -> tuple[str, ...]:
+    return tuple(str(entry) for entry in fields.entries(name)) if fields.has(name) else ()
 
 
-def _texts(value: object) -> dict[str, str]:
-    if not isinstance(value, dict | None):
-        raise TypeError("not an object")
-    return {str(name): str(item) for name, item in (value or {}).items()}
+def _read_participant(fields: Fields, name: str) -> Participant:
+    if not fields.has(name):
+        return Participant()
+    told = fields.inner(name)
+    return Participant(
+        **{
+            attribute: told.text(attribute)
+            for attribute in _PARTICIPANT_FIELDS
+            if told.has(attribute)
+        }
+    )
 
 
 def _participant(participant: Participant) -> dict[str, str]:
-    values = {
-        "hospital": participant.hospital,
-        "user": participant.user,
-        "calling_ae_title": participant.calling_ae_title,
-        "called_ae_title": participant.called_ae_title,
-        "address": participant.address,
-        "certificate_sha256": participant.certificate_sha256,
-    }
+    values = {name: str(getattr(participant, name)) for name in _PARTICIPANT_FIELDS}
     return {name: value for name, value in values.items() if value}
-
-
-def _milliseconds(text: str) -> int:
-    at = datetime.fromisoformat(text)
-    return int(at.replace(microsecond=0).timestamp()) * 1000 + at.microsecond // 1000

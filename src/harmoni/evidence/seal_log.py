@@ -5,7 +5,6 @@ on. A record holds no patient data. It is created whole and durable before the p
 counts as sealed, and is never changed.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from typing import Final
 from harmoni.backends.filesystem import Filesystem
 from harmoni.model.errors import AlreadyHeld, Damaged
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
-from harmoni.model.times import milliseconds, rfc3339
+from harmoni.sealing import document
 
-_VERSION: Final = 0
 _SUFFIX: Final = ".json"
 
 
@@ -105,35 +103,31 @@ class SealLog:
         return f"{self._folder}/{_file_name(sequence)}"
 
     def _encode(self, sequence: int, record: SealRecord) -> bytes:
-        body = {
-            "hospital": str(self._hospital),
-            "kind": record.kind,
-            "pack": str(record.pack_id),
-            "root": record.root.hex(),
-            "sealed": rfc3339(record.sealed_at_ms),
-            "sequence": sequence,
-            "sha256": record.sha256.hex(),
-            "site": str(self._site),
-            "size_bytes": record.size_bytes,
-            "version": _VERSION,
-        }
-        return json.dumps(body, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+        return document.encode(
+            {
+                "hospital": str(self._hospital),
+                "kind": record.kind,
+                "pack": str(record.pack_id),
+                "root": record.root.hex(),
+                "sealed": document.time_text(record.sealed_at_ms),
+                "sequence": sequence,
+                "sha256": record.sha256.hex(),
+                "site": str(self._site),
+                "size_bytes": record.size_bytes,
+                "version": document.FORMAT_VERSION,
+            }
+        )
 
     def _decode(self, name: str) -> SealRecord:
-        try:
-            body = json.loads(self._files.read(f"{self._folder}/{name}"))
-            return SealRecord(
-                kind=str(body["kind"]),
-                pack_id=PackId(body["pack"]),
-                size_bytes=int(body["size_bytes"]),
-                sha256=bytes.fromhex(body["sha256"]),
-                root=bytes.fromhex(body["root"]),
-                sealed_at_ms=milliseconds(body["sealed"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(
-                f"{self._folder}/{name} is no log record: {error}; restore it from the other site"
-            ) from error
+        fields = document.decode(self._files.read(f"{self._folder}/{name}"), name)
+        return SealRecord(
+            kind=fields.text("kind"),
+            pack_id=fields.pack_id("pack"),
+            size_bytes=fields.number("size_bytes"),
+            sha256=fields.digest("sha256"),
+            root=fields.digest("root"),
+            sealed_at_ms=fields.time_ms("sealed"),
+        )
 
 
 def _file_name(sequence: int) -> str:

@@ -89,6 +89,10 @@ class Fields:
     def _wrong(self, name: str, expected: str) -> Damaged:
         return Damaged(f"{self._where}: {name!r} is not {expected}; use another copy")
 
+    def names(self) -> Iterator[str]:
+        """The names of the fields that are there."""
+        return iter(self._fields)
+
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self._fields.get(name) is not None

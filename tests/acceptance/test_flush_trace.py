@@ -12,6 +12,7 @@ import random
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from system_calls import STRACE, Call, Trace, attached
 WRITES = ("pwrite64", "pwritev", "pwritev2", "copy_file_range")
 TRACED = (
     *WRITES,
-    *("openat", "fdatasync", "fsync", "link", "linkat", "write", "sendto", "sendmsg"),
+    *("openat", "fdatasync", "fsync", "rename", "link", "linkat", "write", "sendto", "sendmsg"),
 )
 STUDY = "1.2.826.0.1.3680043.10.7"
 SMALL = [600, 9_000, 70_000, 300_000]
@@ -65,7 +66,7 @@ def appended(trace: Trace) -> list[Appended]:
                 writes[call.thread].append(call)
         elif "TCP:" in call.paths[0] and (parts := writes.pop(call.thread, [])):
             assert len({part.paths[-1] for part in parts}) == 1
-            for part, following in zip(parts, parts[1:], strict=False):
+            for part, following in pairwise(parts):
                 assert place_of(part)[1] == place_of(following)[0]
             found.append(Appended(parts[0].paths[-1], parts[0], parts[-1], call))
     assert not writes
@@ -85,10 +86,12 @@ def syncs(trace: Trace, name: str, path: str) -> list[Call]:
     return [call for call in trace.named(name) if call.paths == [path]]
 
 
-def made(trace: Trace, path: str) -> Call:
-    """The call that created a file."""
+def named(trace: Trace, path: str) -> Call:
+    """The call that gave a pack its name, or that made a part file."""
     (call,) = [
-        call for call in trace.named("openat") if path in call.names and "O_CREAT" in call.arguments
+        call
+        for call in trace.named("openat", "rename")
+        if path == call.names[-1] and (call.name == "rename" or "O_CREAT" in call.arguments)
     ]
     return call
 
@@ -167,7 +170,7 @@ def test_the_name_of_a_pack_is_flushed_before_the_first_success_in_it(traced):
     _, trace, _, _ = traced
     for member in appended(trace):
         folder = str(Path(member.pack).parent)
-        assert between(made(trace, member.pack), syncs(trace, "fsync", folder), member.response)
+        assert between(named(trace, member.pack), syncs(trace, "fsync", folder), member.response)
 
 
 def test_keys_are_durable_before_the_first_ciphertext_under_them(traced):
@@ -181,4 +184,4 @@ def test_keys_are_durable_before_the_first_ciphertext_under_them(traced):
         for path in (epoch, block_path):
             assert_published_before(trace, path, member.begun)
     for part in {path for call in trace.named("openat") for path in call.names if ".part" in path}:
-        assert_published_before(trace, epoch, made(trace, part))
+        assert_published_before(trace, epoch, named(trace, part))

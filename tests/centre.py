@@ -121,6 +121,14 @@ class Running:
 
     def find(self, house: House, level: QueryLevel, keys: Mapping[int, str]) -> list[dict]:
         """Ask by C-FIND, study root; fail unless it ends with success."""
+        status, answers = self.ask(house, level, keys)
+        assert status == 0
+        return answers
+
+    def ask(
+        self, house: House, level: QueryLevel, keys: Mapping[int, str]
+    ) -> tuple[int, list[dict]]:
+        """Ask by C-FIND, study root; the final status and the answers."""
         context = ProposedContext(1, uids.STUDY_ROOT_FIND, _SYNTAXES)
         with self.association(house, context) as channel:
             syntax = channel.contexts[1].transfer_syntax
@@ -130,8 +138,7 @@ class Running:
                 identifier.encode_query(query, syntax),
                 sop_class_uid=uids.STUDY_ROOT_FIND,
             )
-            assert exchange.status_in(result.final) == 0
-            return [
+            return exchange.status_in(result.final), [
                 identifier.parse_answer(answer, result.transfer_syntax) for answer in result.answers
             ]
 

@@ -89,8 +89,7 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
     process_log = log.get(role="archive", site=str(config.archive.site), process=f"worker-{number}")
     files = tls_files(config)
     context = tls.ServerContext(files)
-    with _spool(archive) as spool:
-        door = AuditDoor(spool, clock)
+    with AuditDoor(lambda: _spool(archive), clock) as door:
         worker = Worker(archive, door, process_log, files)
         serving = server.Server(
             sockets=[(server.adopt(descriptor), context)],

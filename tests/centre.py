@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -132,7 +132,9 @@ class Running:
         context = ProposedContext(1, uids.STUDY_ROOT_FIND, _SYNTAXES)
         with self.association(house, context) as channel:
             syntax = channel.contexts[1].transfer_syntax
-            query = identifier.compose_query("STUDY", level, keys)
+            query = replace(
+                identifier.compose_query("STUDY", level, keys), character_set=b"ISO_IR 192"
+            )
             result = find.find(
                 channel,
                 identifier.encode_query(query, syntax),

@@ -1,4 +1,4 @@
-"""A full data disk: senders are told so, nothing acknowledged is lost, and space is all it takes."""
+"""A full data disk: senders are told, nothing acknowledged is lost, and space is enough."""
 
 import os
 import random

@@ -271,6 +271,26 @@ def test_a_peer_that_breaks_the_protocol_is_aborted_with_the_reason(ends):
     assert ends.sockets[0].recv(10) == bytes([A_ABORT, 0, 0, 0, 0, 4, 0, 0, 2, 1])
 
 
+@pytest.mark.parametrize("use", ["receive", "release"])
+def test_garbage_right_behind_a_release_request_is_aborted(ends, use):
+    ends.sockets[0].sendall(A_RELEASE_RQ + b"SSH-2.0-OpenSSH_9.2\r\n")
+    if use == "receive":
+        with pytest.raises(AssociationEnded, match="PDU type 53H"):
+            ends.acceptor.receive()
+    else:
+        ends.acceptor.release(5)
+    assert ends.acceptor.ended.kind is Ending.ABORTED
+
+
+def test_a_command_with_garbage_right_behind_it_is_received_and_cannot_be_answered(ends):
+    ends.requestor.send(ends.requestor.contexts[1], ECHO)
+    ends.sockets[0].sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+    message = ends.acceptor.receive(5)
+    with pytest.raises(AssociationEnded, match="PDU type 53H"):
+        ends.acceptor.send(message.context, response(message.command, 0))
+    assert ends.acceptor.ended.kind is Ending.ABORTED
+
+
 def test_a_source_that_fails_before_its_first_byte_costs_nothing(ends):
     def damaged():
         raise Damaged("segment 0")

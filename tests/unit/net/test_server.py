@@ -6,8 +6,10 @@ import threading
 import pytest
 
 import loopback
+from harmoni.dicom import pdu
 from harmoni.dicom.association import Limits
 from harmoni.dicom.dimse import response
+from harmoni.dicom.items import UserInformation
 from harmoni.model.errors import Unreachable
 from harmoni.model.identifiers import HospitalId
 from harmoni.net import server, tls
@@ -162,6 +164,24 @@ def test_what_is_not_dicom_is_aborted_at_once(greeting):
         assert stranger.recv(100)[:1] == b"\x07"
         stranger.close()
         served.line("association ended", outcome="aborted")
+
+
+def test_a_request_with_garbage_right_behind_it_is_aborted_before_it_is_decided_on():
+    asked = []
+    request = pdu.encode(
+        pdu.AssociateRQ(
+            called_ae_title="HARMONI",
+            calling_ae_title="TEST",
+            presentation_contexts=(ECHO_CONTEXT,),
+            user_information=UserInformation(implementation_class_uid="1.2.3"),
+        )
+    )
+    with serving(decide=lambda *facts: asked.append(facts)) as served, served.connect() as stranger:
+        stranger.sendall(request + b"SSH-2.0-OpenSSH_9.2\r\n")
+        assert stranger.recv(100)[:1] == b"\x07"
+        stranger.close()
+        served.line("association ended", outcome="aborted")
+    assert asked == []
 
 
 def test_beyond_the_limit_the_answer_is_to_come_back_later():

@@ -13,8 +13,8 @@ from harmoni.dicom.uids import is_acceptable_uid
 from harmoni.model.errors import InvalidInput
 from harmoni.model.header import Element
 
-MAX_COMMITMENT_BYTES: Final = 16 * 1024 * 1024
-"""Some 100,000 references; a larger request is refused."""
+MAX_COMMITMENT_BYTES: Final = 8 * 1024 * 1024
+"""Some 50,000 references; a larger request is refused."""
 
 _TRANSACTION_UID: Final = 0x0008_1195
 _RETRIEVE_AE_TITLE: Final = 0x0008_0054
@@ -173,9 +173,11 @@ def _references(
 
 
 def _sha256(item: dataset.DataSet) -> bytes | None:
-    for block in range(_FIRST_BLOCK, _LAST_BLOCK + 1):
-        creator = item.get(_private(block))
-        if not isinstance(creator, Element) or creator.value.rstrip(b" \0") != _PRIVATE_CREATOR:
+    for tag, creator in item.items():
+        block = tag - _private(0)
+        if not _FIRST_BLOCK <= block <= _LAST_BLOCK or not isinstance(creator, Element):
+            continue
+        if creator.value.rstrip(b" \0") != _PRIVATE_CREATOR:
             continue
         digest = item.get(_private(block, _SHA256_ELEMENT))
         if not isinstance(digest, Element) or len(digest.value) != _SHA256_BYTES:

@@ -30,6 +30,8 @@ from harmoni.model.errors import InvalidInput
 from harmoni.model.header import Element
 
 MAX_NESTING: Final = 16
+MAX_ELEMENTS: Final = 400_000
+"""Elements and items together: each takes some hundred bytes of memory."""
 MAX_SHORT_VALUE_BYTES: Final = 0xFFFE
 """The longest even value that a length of 16 bits can tell."""
 
@@ -146,6 +148,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._elements = 0
 
     def elements(
         self, position: int, end: int | None, encoding: Encoding, depth: int
@@ -195,6 +198,9 @@ class _Reader:
         return Sequence(header.tag, tuple(items)), position
 
     def _header(self, position: int, end: int | None, encoding: Encoding) -> ElementHeader:
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            raise InvalidInput(f"the data set has more than {MAX_ELEMENTS} elements; refused")
         header = element_header(self._data, position, encoding)
         limit = len(self._data) if end is None else end
         if header is None or header.value_position > limit:

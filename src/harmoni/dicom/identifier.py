@@ -5,30 +5,24 @@ Out: answers in the requester's own character set when that set can write them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
 from harmoni.dicom import dataset, text
 from harmoni.dicom.encoding import TEXT_VRS
-from harmoni.dicom.matching import (
-    Match,
-    Range,
-    Single,
-    UidList,
-    Universal,
-    Wildcard,
-    parse_range,
+from harmoni.dicom.matching import Match, Range, Single, UidList, Universal, Wildcard
+from harmoni.dicom.query import (
+    LEVELS_OF_ROOT,
+    Key,
+    Query,
+    QueryLevel,
+    QueryRoot,
+    check_unique_keys,
+    compose_query,
+    match_of,
+    text_of,
 )
 from harmoni.model.errors import InvalidInput
-from harmoni.model.header import (
-    PATIENT_ID,
-    SERIES_INSTANCE_UID,
-    SOP_INSTANCE_UID,
-    SPECIFIC_CHARACTER_SET,
-    STUDY_INSTANCE_UID,
-    Element,
-)
+from harmoni.model.header import SPECIFIC_CHARACTER_SET, Element
 
 __all__ = [
     "FAILED_SOP_INSTANCE_UID_LIST",
@@ -47,6 +41,7 @@ __all__ = [
     "Universal",
     "Wildcard",
     "check_unique_keys",
+    "compose_query",
     "encode_answer",
     "encode_failed_list",
     "encode_query",
@@ -56,83 +51,14 @@ __all__ = [
 
 MAX_IDENTIFIER_BYTES: Final = 1024 * 1024
 MAX_KEYS: Final = 1000
-MAX_LIST_VALUES: Final = 10_000
-MAX_KEY_CHARACTERS: Final = 1024
-"""Of a single value or a pattern; no VR that is matched by text allows more in one line."""
-
 QUERY_RETRIEVE_LEVEL: Final = 0x0008_0052
 RETRIEVE_AE_TITLE: Final = 0x0008_0054
 INSTANCE_AVAILABILITY: Final = 0x0008_0056
 FAILED_SOP_INSTANCE_UID_LIST: Final = 0x0008_0058
 
-QueryRoot = Literal["PATIENT", "STUDY"]
-
 _LENGTH_TO_END: Final = 0x0008_0001
 _NO_KEYS: Final = frozenset({SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, _LENGTH_TO_END})
-_WILDCARD_VRS: Final = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-_RANGE_VRS: Final = frozenset({"DA", "TM", "DT"})
-_ONE_VALUE_VRS: Final = frozenset({"ST", "LT", "UT", "UR"})
 _CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-
-
-class QueryLevel(StrEnum):
-    """Query/Retrieve Level (0008,0052)."""
-
-    PATIENT = "PATIENT"
-    STUDY = "STUDY"
-    SERIES = "SERIES"
-    IMAGE = "IMAGE"
-
-    @property
-    def unique_key(self) -> int:
-        """The tag of the level's unique key (PS3.4 C.6.1.1)."""
-        return _UNIQUE_KEYS[self]
-
-
-_UNIQUE_KEYS: Final = {
-    QueryLevel.PATIENT: PATIENT_ID,
-    QueryLevel.STUDY: STUDY_INSTANCE_UID,
-    QueryLevel.SERIES: SERIES_INSTANCE_UID,
-    QueryLevel.IMAGE: SOP_INSTANCE_UID,
-}
-_LEVELS_OF_ROOT: Final[Mapping[QueryRoot, tuple[QueryLevel, ...]]] = {
-    "PATIENT": tuple(QueryLevel),
-    "STUDY": tuple(QueryLevel)[1:],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One attribute of an identifier: matched, and returned in every answer.
-
-    Args:
-        tag: group and element, 0xggggeeee.
-        vr: value representation.
-        match: what it asks for; `Universal` when it is a return key only.
-    """
-
-    tag: int
-    vr: str
-    match: Match
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """A parsed identifier."""
-
-    root: QueryRoot
-    level: QueryLevel
-    keys: tuple[Key, ...]
-    """In the order of the identifier; without Query/Retrieve Level and character set."""
-    character_set: bytes = b""
-    """Specific Character Set (0008,0005) of the request, raw; empty when absent."""
-
-    def match(self, tag: int) -> Match:
-        """What the key of a tag asks for; `Universal` when there is no such key."""
-        for key in self.keys:
-            if key.tag == tag:
-                return key.match
-        return Universal()
 
 
 def parse_query(data: bytes, transfer_syntax_uid: str, root: QueryRoot) -> Query:
@@ -160,33 +86,6 @@ def parse_query(data: bytes, transfer_syntax_uid: str, root: QueryRoot) -> Query
         keys=tuple(_key(found[tag], character_set) for tag in tags),
         character_set=character_set,
     )
-
-
-def check_unique_keys(query: Query, *, retrieve: bool = False) -> None:
-    """Check the rules for unique keys of a hierarchical query (PS3.4 C.4.1.2.1, C.4.2.1.4).
-
-    Each level above the query's own must be fixed by a single value of its unique key. With
-    `retrieve` the unique key of the level itself must be there too: one UID or a list (at PATIENT
-    level one Patient ID).
-
-    Raises:
-        InvalidInput: a rule is broken. Answer A900.
-    """
-    for level in _LEVELS_OF_ROOT[query.root]:
-        match = query.match(level.unique_key)
-        if level is query.level:
-            if retrieve and not isinstance(match, _retrievable(level)):
-                raise InvalidInput(
-                    f"a retrieval at {level} level needs a value of {level.unique_key:08X}; name "
-                    "what is to be retrieved"
-                )
-            return
-        if not isinstance(match, Single):
-            raise InvalidInput(
-                f"an identifier at {query.level} level needs one single value of "
-                f"{level.unique_key:08X}, the unique key of {level} level above; relational "
-                "queries were not negotiated"
-            )
 
 
 def encode_answer(
@@ -253,7 +152,7 @@ def encode_query(query: Query, transfer_syntax_uid: str) -> bytes:
     if query.character_set:
         elements.append(Element(SPECIFIC_CHARACTER_SET, "CS", query.character_set))
     for key in query.keys:
-        value = text.encode(_match_text(key.match), query.character_set)
+        value = text.encode(text_of(key.match), query.character_set)
         if value is None:
             raise InvalidInput(
                 f"the key {key.tag:08X} cannot be written in character set "
@@ -297,66 +196,20 @@ def _value(found: dataset.DataSet, tag: int) -> bytes:
 
 def _level(found: dataset.DataSet, root: QueryRoot) -> QueryLevel:
     name = _value(found, QUERY_RETRIEVE_LEVEL).decode("ascii", "replace").strip().upper()
-    for level in _LEVELS_OF_ROOT[root]:
+    for level in LEVELS_OF_ROOT[root]:
         if level.value == name:
             return level
     raise InvalidInput(
         f"Query/Retrieve Level {name!r} is none of the {root} root; it must be one of "
-        f"{', '.join(_LEVELS_OF_ROOT[root])}"
+        f"{', '.join(LEVELS_OF_ROOT[root])}"
     )
 
 
 def _key(element: Element | dataset.Sequence, character_set: bytes) -> Key:
     if isinstance(element, dataset.Sequence):
         return Key(element.tag, "SQ", Universal())
-    if element.vr not in TEXT_VRS:
-        return Key(element.tag, element.vr, Universal())
-    return Key(element.tag, element.vr, _match(element, text.decode(element, character_set)))
-
-
-def _match(element: Element, value: str) -> Match:
-    """What the text of a key asks for (PS3.4 C.2.2.2.1 to C.2.2.2.5)."""
-    if not value.strip("*"):
-        return Universal()
-    if element.vr in _RANGE_VRS:
-        found = parse_range(value, element.vr)
-        if found is None:
-            raise InvalidInput(
-                f"the key {element.tag:08X} is neither a value nor a range of VR {element.vr}"
-            )
-        return found
-    has_wildcard = element.vr in _WILDCARD_VRS and ("*" in value or "?" in value)
-    if "\\" in value and element.vr not in _ONE_VALUE_VRS:
-        several = tuple(dict.fromkeys(one for one in value.split("\\") if one))
-        if has_wildcard or not 0 < len(several) <= MAX_LIST_VALUES:
-            raise InvalidInput(
-                f"the key {element.tag:08X} has several values with wild cards among them, or "
-                f"more than {MAX_LIST_VALUES}, or only empty ones; ask for less at once"
-            )
-        return UidList(several)
-    if len(value) > MAX_KEY_CHARACTERS:
-        raise InvalidInput(
-            f"the key {element.tag:08X} has more than {MAX_KEY_CHARACTERS} characters; shorten it"
-        )
-    return Wildcard(value) if has_wildcard else Single(value)
-
-
-def _retrievable(level: QueryLevel) -> tuple[type[Match], ...]:
-    return (Single,) if level is QueryLevel.PATIENT else (Single, UidList)
-
-
-def _match_text(match: Match) -> str:
-    match match:
-        case Universal():
-            return ""
-        case Single(value):
-            return value
-        case Wildcard(pattern):
-            return pattern
-        case UidList(values):
-            return "\\".join(values)
-        case Range(low, high):
-            return low if low is not None and low == high else f"{low or ''}-{high or ''}"
+    value = text.decode(element, character_set) if element.vr in TEXT_VRS else ""
+    return Key(element.tag, element.vr, match_of(element.tag, element.vr, value))
 
 
 def _answer_element(

@@ -61,7 +61,8 @@ class UidList:
 
 Match = Universal | Single | Wildcard | Range | UidList
 
-_ONE_VALUE_VRS: Final = frozenset({"ST", "LT", "UT", "UR"})
+ONE_VALUE_VRS: Final = frozenset({"ST", "LT", "UT", "UR"})
+"""Value representations of one value only, in which a backslash is a letter (PS3.5 6.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def matches(match: Match, value: str, vr: str) -> bool:
     """
     if isinstance(match, Universal):
         return True
-    values = [value] if vr in _ONE_VALUE_VRS else value.split("\\")
+    values = [value] if vr in ONE_VALUE_VRS else value.split("\\")
     return any(_matches_one(match, one, vr) for one in values)
 
 

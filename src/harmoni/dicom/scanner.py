@@ -1,8 +1,10 @@
 """Read what the index needs from a data set while it streams past (PS3.5 7).
 
 The scanner sees the bytes that are stored and changes none of them. It keeps the few elements of
-`model/header.py`, steps over everything else without looking at it, and stops behind the last tag
-that it may find, long before the pixels. Its result is the same however the data set was cut.
+`model/header.py`, steps over everything else without looking at it, and stops at the first element
+behind the last of their tags, long before the pixels: PS3.5 7.1 puts elements in ascending order,
+and those that stand behind it against the rule are not found. Of an element that stands there
+twice the last one counts. The result is the same however the data set was cut.
 
 It trusts nothing: values beyond 64 KiB are stepped over, nesting, elements and inflated bytes are
 bounded, and what cannot be read ends the scan with what was found so far. It never raises.

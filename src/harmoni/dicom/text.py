@@ -22,6 +22,9 @@ _UNDECLARED: Final = ""
 _STATEFUL: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})
 """Codecs of Python that read and write the escape sequences themselves."""
 
+_KATAKANA: Final = "shift_jis"
+"""The codec of ISO_IR 13, which is the half of it that has one byte for each letter."""
+
 _ESCAPE: Final = b"\x1b"
 _ESCAPED_CODECS: Final = {
     escape: codec for escape, codec in charset.CODES_TO_ENCODINGS.items() if codec != "iso8859"
@@ -68,15 +71,12 @@ def encode(text: str, character_set: bytes) -> bytes | None:
     if text.isascii():
         return text.encode("ascii")
     codecs = _codecs(bytes(character_set))
-    if len(codecs) == 1 and codecs[0] not in _STATEFUL:
-        return _encode_part(text, codecs[0])
-    encoded = bytearray()
-    for part in _PARTS.split(text):
-        written = _encode_extended(part, codecs)
-        if written is None:
-            return None
-        encoded += written
-    return bytes(encoded)
+    parts = [text] if len(codecs) == 1 else _PARTS.split(text)
+    written = [_encode_part(part, codecs) for part in parts]
+    encoded = b"".join(part for part in written if part is not None)
+    # What is not read back is not of the set: a part that none could write, or one of Python's
+    # codecs knows more than the defined term for which it stands (ISO-2022-JP-2 has Korean).
+    return encoded if _decode(encoded, codecs, person_name=True) == text else None
 
 
 def fold(text: str) -> str:
@@ -162,22 +162,17 @@ def _decode_part(part: bytes, codec: str) -> str:
         return part.decode("cp1253", "replace").replace("¶", "Ά")
 
 
-def _encode_extended(part: str, codecs: tuple[str, ...]) -> bytes | None:
+def _encode_part(part: str, codecs: tuple[str, ...]) -> bytes | None:
+    """Write in the first set that can, behind its escape sequence where it is not the initial."""
     for number, codec in enumerate(codecs):
-        written = _encode_part(part, codec)
-        if written is None:
+        try:
+            written = part.encode(codec or "ascii")
+        except UnicodeEncodeError:
             continue
+        if codec == _KATAKANA and len(written) != len(part):
+            continue  # two bytes are kanji of Shift JIS, which the term does not mean
         if number == 0 or part.isascii() or codec in _STATEFUL:
             return written
         if codec in _ESCAPE_OF_CODEC:
             return _ESCAPE_OF_CODEC[codec] + written
     return None
-
-
-def _encode_part(part: str, codec: str) -> bytes | None:
-    try:
-        written = part.encode(codec or "ascii")
-    except UnicodeEncodeError:
-        return None
-    # ISO_IR 13 is the one-byte half of Shift JIS only.
-    return None if codec == "shift_jis" and len(written) != len(part) else written

@@ -15,7 +15,7 @@ from harmoni.dicom.commitment_data import Reference
 from harmoni.index import lookup
 from harmoni.index.database import Connection, Row
 from harmoni.index.lookup import Held
-from harmoni.model.errors import NotHeld, Refused
+from harmoni.model.errors import AlreadyHeld, NotHeld
 
 _SELECT: Final = (
     "SELECT commitment_no, requester, transaction_uid, accepted_at_ms, resolved_at_ms,"
@@ -39,6 +39,14 @@ class Transaction:
     answered_at_ms: int | None = None
 
 
+_TABLES: Final = {
+    "commitment": "commitment_no, requester, transaction_uid, accepted_at_ms, resolved_at_ms,"
+    " answered_at_ms",
+    "commitment_reference": "commitment_no, position, sop_class_uid, sop_instance_uid, sha256,"
+    " failure_reason",
+}
+
+
 def accept(connection: Connection, transaction: Transaction) -> None:
     """Take a new transaction in. The same one again, same references in any order, is no change.
 
@@ -47,7 +55,7 @@ def accept(connection: Connection, transaction: Transaction) -> None:
         transaction: unresolved; its references carry no failure reason.
 
     Raises:
-        Refused: the requester used this Transaction UID for other references before; answer 0131.
+        AlreadyHeld: the requester used this Transaction UID for other references before (0131).
     """
     row = connection.execute(
         "SELECT commitment_no FROM commitment WHERE requester = ? AND transaction_uid = ?",
@@ -56,7 +64,7 @@ def accept(connection: Connection, transaction: Transaction) -> None:
     if row is not None:
         before = _references(connection, int(row[0]))
         if _content(before) != _content(transaction.references):
-            raise Refused(
+            raise AlreadyHeld(
                 f"transaction {transaction.transaction_uid} of {transaction.requester} was "
                 "requested before with other references: use a new Transaction UID"
             )
@@ -132,7 +140,7 @@ def resolve(connection: Connection, transaction: Transaction, at_ms: int) -> Non
     Raises:
         NotHeld: there is no such transaction.
     """
-    row = _find(connection, transaction)
+    row = _find(connection, transaction.requester, transaction.transaction_uid)
     if row[1] is not None:
         return
     connection.execute(
@@ -149,18 +157,19 @@ def resolve(connection: Connection, transaction: Transaction, at_ms: int) -> Non
     )
 
 
-def answered(connection: Connection, transaction: Transaction, at_ms: int) -> None:
+def answered(connection: Connection, requester: str, transaction_uid: str, at_ms: int) -> None:
     """Note that the requester answered the report with success; it is not sent again.
 
     Args:
         connection: of a durable write.
-        transaction: as `pending` gave it.
+        requester: its calling AE title.
+        transaction_uid: of the transaction.
         at_ms: now.
 
     Raises:
         NotHeld: there is no such transaction.
     """
-    row = _find(connection, transaction)
+    row = _find(connection, requester, transaction_uid)
     connection.execute(
         "UPDATE commitment SET answered_at_ms = coalesce(answered_at_ms, ?)"
         " WHERE commitment_no = ?",
@@ -168,17 +177,24 @@ def answered(connection: Connection, transaction: Transaction, at_ms: int) -> No
     )
 
 
-def _find(connection: Connection, transaction: Transaction) -> Row:
+def take_over(source: Connection, target: Connection) -> None:
+    """Copy every transaction, its answer included, from one database to another that has none."""
+    for table, columns in _TABLES.items():
+        marks = ", ".join("?" * len(columns.split(",")))
+        target.executemany(
+            f"INSERT INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608 - our own names
+            source.execute(f"SELECT {columns} FROM {table}").fetchall(),  # noqa: S608
+        )
+
+
+def _find(connection: Connection, requester: str, transaction_uid: str) -> Row:
     row = connection.execute(
         "SELECT commitment_no, resolved_at_ms FROM commitment"
         " WHERE requester = ? AND transaction_uid = ?",
-        (transaction.requester, transaction.transaction_uid),
+        (requester, transaction_uid),
     ).fetchone()
     if row is None:
-        raise NotHeld(
-            f"there is no transaction {transaction.transaction_uid} of {transaction.requester}: "
-            "accept it first"
-        )
+        raise NotHeld(f"there is no transaction {transaction_uid} of {requester}: accept it first")
     return row
 
 

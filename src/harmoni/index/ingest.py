@@ -20,10 +20,11 @@ from harmoni.dicom import matching
 from harmoni.index import attributes
 from harmoni.index.attributes import pack_uid, uid_hash
 from harmoni.index.database import Connection
-from harmoni.index.packs import PackKind, PackState
+from harmoni.index.packs import PackState
 from harmoni.model import header
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance, Origin
+from harmoni.sealing.pack import PackKind
 
 NO_DOMAINS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -96,7 +97,7 @@ def record_facts(connection: Connection, facts: Sequence[Fact]) -> None:
         "INSERT OR IGNORE INTO fact (pack_no, sequence, kind, at_ms, body) VALUES (?, ?, ?, ?, ?)",
         [
             (
-                batch.pack_no(fact.pack_id, PackKind.EVENT),
+                batch.pack_no(fact.pack_id, PackKind.EVENTS),
                 fact.sequence,
                 fact.kind,
                 fact.at_ms,
@@ -124,7 +125,7 @@ class _Batch:
         location, identity = instance.location, instance.identity
         return (
             self._series_no(instance),
-            self.pack_no(location.pack_id, PackKind.INSTANCE),
+            self.pack_no(location.pack_id, PackKind.INSTANCES),
             location.sequence,
             uid_hash(instance.sop_instance_uid),
             pack_uid(instance.sop_instance_uid),

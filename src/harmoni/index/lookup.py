@@ -96,6 +96,12 @@ def versions(connection: Connection, sop_instance_uid: str) -> list[Held]:
     return [_held(row) for row in rows]
 
 
+def members(connection: Connection, pack_id: PackId) -> list[Held]:
+    """Every row of one pack, in order of sequence: what it has acknowledged and must hold."""
+    statement = _HELD.where(pack.c.pack_id == pack_id.value).order_by(instance.c.sequence)
+    return [_held(row) for row in statements.run(connection, statement).fetchall()]
+
+
 def served(copies: Sequence[Held]) -> Held | None:
     """The copy with which a SOP Instance is answered and retrieved, by the rule of this module.
 

@@ -14,13 +14,7 @@ from harmoni.index.database import Connection, Row
 from harmoni.model.errors import NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Location
-
-
-class PackKind(StrEnum):
-    """What the members of a pack are."""
-
-    INSTANCE = "instance"
-    EVENT = "event"
+from harmoni.sealing.pack import PackKind
 
 
 class PackState(StrEnum):
@@ -103,6 +97,15 @@ def set_state(connection: Connection, pack_id: PackId, state: PackState) -> None
     ).rowcount
     if changed == 0:
         raise NotHeld(f"the index knows no pack {pack_id}: rebuild it from the store")
+
+
+def forget(connection: Connection, pack_id: PackId) -> None:
+    """Drop a pack in which nothing was ever acknowledged.
+
+    A pack that has rows of members cannot be dropped: the foreign key refuses it.
+    """
+    connection.execute("DELETE FROM seal_request WHERE pack_id = ?", (pack_id.value,))
+    connection.execute("DELETE FROM pack WHERE pack_id = ?", (pack_id.value,))
 
 
 def note_durable(connection: Connection, sequences: Mapping[PackId, int]) -> None:

@@ -4,11 +4,13 @@
     ├── Transient               the same act may succeed later: retry
     │   ├── Unreachable         a peer or a service does not answer
     │   ├── OutOfResources      disk, memory or a limit of ours is exhausted
+    │   ├── StorageFailed       the storage below refused a read, a write or a flush
     │   └── Busy                somebody else holds the lock or the lease
     ├── Permanent               the same act will fail again: do not retry
     │   ├── InvalidInput        bytes or words from outside that break their own rules
     │   ├── Damaged             stored bytes that are not what was stored
-    │   ├── NotHeld             asked for something that this hospital does not hold
+    │   ├── NotHeld             asked for something that is not held here
+    │   ├── AlreadyHeld         a create-only name exists already
     │   ├── Refused             a policy says no
     │   └── ConfigurationError  settings, keys or files of ours that do not fit together
     └── ProtocolError           the upper layer or DIMSE was violated
@@ -45,6 +47,16 @@ class OutOfResources(Transient):
     code = "HZ-1002"
 
 
+class StorageFailed(Transient):
+    """The storage below refused a read, a write or a flush.
+
+    What was being written is in doubt: the caller fences it and never flushes it again, since
+    after a failed flush the kernel may call lost pages clean.
+    """
+
+    code = "HZ-1004"
+
+
 class Busy(Transient):
     """Somebody else holds the lock or the lease that this act needs."""
 
@@ -70,9 +82,15 @@ class Damaged(Permanent):
 
 
 class NotHeld(Permanent):
-    """Asked for something that this hospital does not hold."""
+    """Asked for something that is not held here, or is not this hospital's to see."""
 
     code = "HZ-2003"
+
+
+class AlreadyHeld(Permanent):
+    """A create-only name exists already; what it names is never overwritten."""
+
+    code = "HZ-2006"
 
 
 class Refused(Permanent):

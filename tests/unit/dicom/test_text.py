@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from unicodedata import normalize
 
 import pydicom
 import pytest
@@ -138,6 +139,7 @@ def test_what_is_encoded_decodes_to_itself(text: str, character_set: bytes) -> N
         (GREEK, b"ISO_IR 100"),
         ("山田", b"ISO_IR 126"),
         ("山田", b"ISO_IR 13"),
+        ("홍", b"ISO 2022 IR 159"),
         ("山田^Ж", b"\\ISO 2022 IR 126"),
         ("山", b"ISO 2022 IR 100\\ISO_IR 192"),  # a set without code extensions among others
     ],
@@ -150,7 +152,7 @@ def test_a_set_that_cannot_write_all_is_refused(text: str, character_set: bytes)
 @given(st.text(max_size=30), st.sampled_from(TERMS))
 def test_property_encoding_is_refused_or_reversible(text: str, character_set: bytes) -> None:
     value = encode(text, character_set)
-    if value is not None and "\x1b" not in text and b"~" not in value:
+    if value is not None and "\x1b" not in text:
         unpadded = decode(Element(0, "UT", value), character_set)
         assert unpadded == text.rstrip(" \0")
 
@@ -171,9 +173,9 @@ def test_one_name_folds_to_one_form(other: str) -> None:
 @pytest.mark.parametrize(
     ("text", "folded"),
     [
-        ("Μαΐου Ϊωσήφ ΰ", "μαιου ιωσηφ υ"),
+        ("Μαΐου Ϊωσήφ πρΰ", "μαιου ιωσηφ πρυ"),
         ("MÜLLER Straße Ångström", "muller strasse angstrom"),
-        ("ＤＯＥ", "doe"),
+        ("\uff24\uff2f\uff25", "doe"),
         ("が", "が"),
         ("홍", "홍"),
         ("A*B?^C=D\\E", "a*b?^c=d\\e"),
@@ -184,7 +186,8 @@ def test_case_and_diacritics_fold_away_and_letters_stay(text: str, folded: str) 
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(max_size=30))
+@given(st.text(max_size=30).filter(lambda text: "\u0345" not in normalize("NFD", text)))
 def test_property_folding_twice_is_folding_once_and_case_never_matters(text: str) -> None:
+    """Case aside: iota subscript, of no living name, is a mark below and a letter in capitals."""
     assert fold(fold(text)) == fold(text)
     assert fold(text.casefold()) == fold(text)

@@ -5,7 +5,7 @@ import pytest
 from harmoni.dicom.commitment_data import Reference
 from harmoni.index import commitment, ingest
 from harmoni.index.commitment import Transaction
-from harmoni.model.errors import NotHeld, Refused
+from harmoni.model.errors import AlreadyHeld, NotHeld
 from index_samples import CT, instance
 
 REFERENCES = tuple(
@@ -30,7 +30,7 @@ def test_a_transaction_goes_from_request_to_answered_report(database):
         assert commitment.pending(connection, "OTHER") == []
         [report] = commitment.pending(connection, "PACS")
         assert report == replace(outcome, resolved_at_ms=5)
-        commitment.answered(connection, report, at_ms=7)
+        commitment.answered(connection, report.requester, report.transaction_uid, at_ms=7)
         assert commitment.pending(connection, "PACS") == []
         assert commitment.requesters(connection) == []
 
@@ -48,7 +48,7 @@ def test_the_same_request_again_is_no_change_even_after_its_end(database):
 def test_other_content_under_the_same_uid_is_refused(database):
     with database.write(durable=True) as connection:
         commitment.accept(connection, REQUEST)
-        with pytest.raises(Refused, match="new Transaction UID"):
+        with pytest.raises(AlreadyHeld, match="new Transaction UID"):
             commitment.accept(connection, replace(REQUEST, references=REFERENCES[:1]))
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_transaction_is_neither_resolved_nor_answered(database):
         with pytest.raises(NotHeld):
             commitment.resolve(connection, REQUEST, at_ms=1)
         with pytest.raises(NotHeld):
-            commitment.answered(connection, REQUEST, at_ms=1)
+            commitment.answered(connection, REQUEST.requester, REQUEST.transaction_uid, at_ms=1)
 
 
 def test_a_reference_means_every_version_or_the_one_with_its_hash(database):

@@ -7,7 +7,7 @@ from index_samples import instance, pack_id
 
 SEALED = SealedPack(
     pack_id=pack_id(1),
-    kind=PackKind.INSTANCE,
+    kind=PackKind.INSTANCES,
     size_bytes=4096,
     sha256=bytes(32),
     root=bytes(32),
@@ -18,19 +18,19 @@ SEALED = SealedPack(
 def test_a_pack_goes_from_open_to_sealed_in_whichever_order_it_is_told(database):
     with database.write() as connection:
         packs.sealed(connection, SEALED)
-        packs.opened(connection, pack_id(1), PackKind.INSTANCE)
-        packs.opened(connection, pack_id(2), PackKind.EVENT)
+        packs.opened(connection, pack_id(1), PackKind.INSTANCES)
+        packs.opened(connection, pack_id(2), PackKind.EVENTS)
         packs.sealed(connection, SEALED)
     with database.reader() as connection:
         assert [row.sealed for row in packs.packs_in(connection, PackState.SEALED)] == [SEALED]
         [row] = packs.packs_in(connection, PackState.OPEN)
-        assert (row.pack_id, row.kind, row.sealed) == (pack_id(2), PackKind.EVENT, None)
+        assert (row.pack_id, row.kind, row.sealed) == (pack_id(2), PackKind.EVENTS, None)
         assert packs.pack(connection, pack_id(3)) is None
 
 
 def test_a_seal_request_stands_until_the_pack_is_sealed(database):
     with database.write() as connection:
-        packs.opened(connection, pack_id(1), PackKind.INSTANCE)
+        packs.opened(connection, pack_id(1), PackKind.INSTANCES)
         packs.request_seal(connection, [pack_id(1), pack_id(2)], at_ms=5)
         packs.request_seal(connection, [pack_id(1)], at_ms=6)
         assert packs.seal_requests(connection) == {pack_id(1): 5}
@@ -41,7 +41,7 @@ def test_a_seal_request_stands_until_the_pack_is_sealed(database):
 
 def test_a_note_of_durability_never_goes_back(database):
     with database.write(durable=True) as connection:
-        packs.opened(connection, pack_id(1), PackKind.INSTANCE)
+        packs.opened(connection, pack_id(1), PackKind.INSTANCES)
         packs.note_durable(connection, {pack_id(1): 7})
         packs.note_durable(connection, {pack_id(1): 3})
         row = packs.pack(connection, pack_id(1))

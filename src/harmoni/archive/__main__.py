@@ -1,0 +1,27 @@
+"""The archive's child processes, executed by its supervisor and by nobody else."""
+
+import os
+import sys
+from pathlib import Path
+
+from harmoni.archive import app
+from harmoni.model.errors import ConfigurationError
+
+
+def main(arguments: list[str]) -> int:
+    """Run `worker CONFIG NUMBER DESCRIPTOR` or `keeper CONFIG`."""
+    try:
+        match arguments:
+            case ["worker", config, number, descriptor]:
+                return app.work(Path(config), int(number), int(descriptor))
+            case ["keeper", config]:
+                return app.keep(Path(config))
+            case _:
+                sys.stderr.write("these processes are started by `harmoni archive serve`\n")
+                return os.EX_USAGE
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error.code} {error}\n")
+        return os.EX_CONFIG
+
+
+sys.exit(main(sys.argv[1:]))

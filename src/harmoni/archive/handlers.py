@@ -1,0 +1,231 @@
+"""What one association may do, bound to one hospital's holding and to its peer.
+
+From here on nothing can name another hospital: the handlers hold one `Holding` and no registry.
+"""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harmoni.archive.trail import Trail
+from harmoni.dicom import uids
+from harmoni.dicom.commitment_data import Reference
+from harmoni.dicom.identifier import Query
+from harmoni.dicom.pdu import ProposedContext
+from harmoni.holdings import record
+from harmoni.holdings.holding import Holding
+from harmoni.index.lookup import Held
+from harmoni.model.errors import InvalidInput, Refused
+from harmoni.model.instance import Origin
+from harmoni.net import client, tls
+from harmoni.net.driver import Channel
+from harmoni.policy.access import HOSPITAL_URI, HospitalEntry, Peer
+from harmoni.services.storage import Incoming
+from harmoni.services.storage_commitment import Report
+
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+
+class Storing:
+    """Takes instances in for one hospital (services.storage.StoreHandler).
+
+    Args:
+        holding: where they go.
+        origin: who sends them.
+        trail: the association's audit trail.
+    """
+
+    def __init__(self, holding: Holding, origin: Origin, trail: Trail) -> None:
+        self._holding = holding
+        self._origin = origin
+        self._trail = trail
+
+    def begin(
+        self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+    ) -> Incoming:
+        """Prepare for an instance; see services.storage.StoreHandler."""
+        syntax = uids.storage_transfer_syntax(transfer_syntax_uid)
+        if syntax is None:
+            raise InvalidInput(f"transfer syntax {transfer_syntax_uid} is not taken for storage")
+        announced = record.Announced(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax=syntax,
+            origin=self._origin,
+        )
+        return _Audited(self._holding.recorder.begin(announced), sop_class_uid, self._trail)
+
+
+class _Audited:
+    """An `Incoming` that tells the audit trail when it is kept."""
+
+    def __init__(self, incoming: record.Incoming, sop_class_uid: str, trail: Trail) -> None:
+        # Bound once: these two are called for every P-DATA fragment.
+        self.reserve = incoming.reserve
+        self.commit = incoming.commit
+        self._incoming = incoming
+        self._sop_class_uid = sop_class_uid
+        self._trail = trail
+
+    def finish(self) -> None:
+        """Keep it, then note it."""
+        header = self._incoming.finish()
+        self._trail.stored(header, self._sop_class_uid)
+
+    def abandon(self) -> None:
+        """Forget it."""
+        self._incoming.abandon()
+
+
+class Finding:
+    """Answers queries of one hospital (services.find.FindHandler).
+
+    Args:
+        holding: what is searched.
+        trail: the association's audit trail.
+    """
+
+    def __init__(self, holding: Holding, trail: Trail) -> None:
+        self._holding = holding
+        self._trail = trail
+
+    def find(self, query: Query) -> Generator[Mapping[int, str], None, None]:
+        """Search; the query is audited before its first answer."""
+        self._trail.asked(query)
+        yield from self._holding.find(query)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrievable:
+    """A held instance that can be sent (services.storage_scu.Outgoing)."""
+
+    holding: Holding
+    held: Held
+    trail: Trail
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP Class UID."""
+        return self.held.sop_class_uid
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """SOP Instance UID."""
+        return self.held.sop_instance_uid
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """The transfer syntax in which it is held."""
+        return self.held.identity.transfer_syntax_uid
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of its data set in bytes."""
+        return self.held.identity.size_bytes
+
+    def open(self) -> Iterator[memoryview]:
+        """Give the data set in verified chunks."""
+        self.trail.given(self.held.study_instance_uid, self.held.sop_class_uid)
+        return self.holding.recall(self.held)
+
+
+class Retrieving:
+    """Plans retrievals of one hospital and reaches its destinations (services.move.MoveHandler).
+
+    Args:
+        holding: what is given.
+        entry: the hospital's registered destinations.
+        ae_title: how we call ourselves towards a destination.
+        tls_files: our certificate.
+        trail: the association's audit trail.
+    """
+
+    def __init__(
+        self,
+        *,
+        holding: Holding,
+        entry: HospitalEntry,
+        ae_title: str,
+        tls_files: tls.TLSFiles,
+        trail: Trail,
+    ) -> None:
+        self._holding = holding
+        self._entry = entry
+        self._ae_title = ae_title
+        self._tls_files = tls_files
+        self._trail = trail
+
+    def plan(self, query: Query) -> Sequence[Retrievable]:
+        """What a retrieval's identifier names, one instance per SOP Instance UID."""
+        return [Retrievable(self._holding, held, self._trail) for held in self._holding.plan(query)]
+
+    def destination(self, ae_title: str) -> Peer | None:
+        """The hospital's registered destination of that AE title, or None."""
+        return self._entry.destination(ae_title)
+
+    def connect(self, destination: Peer, contexts: Sequence[ProposedContext]) -> Channel:
+        """Open an association to a destination, by TLS, to this hospital and no other.
+
+        Raises:
+            Refused: its certificate does not name this hospital.
+            Unreachable: it does not answer.
+        """
+        channel = client.open_association(
+            host=destination.host,
+            port=destination.port,
+            # The certificate names a hospital, not a host: the name is checked below.
+            tls=tls.client_context(self._tls_files, check_hostname=False),
+            called_ae_title=destination.ae_title,
+            calling_ae_title=self._ae_title,
+            contexts=contexts,
+            connect_timeout_s=_CONNECT_TIMEOUT_S,
+        )
+        certificate = channel.facts.certificate
+        wanted = f"{HOSPITAL_URI}{self._entry.hospital}"
+        if certificate is None or wanted not in certificate.uris:
+            channel.abort()
+            raise Refused(
+                f"the certificate of {destination.ae_title} does not name hospital "
+                f"{self._entry.hospital}: issue it one with the URI {wanted}"
+            )
+        return channel
+
+
+class Committing:
+    """Takes commitment requests of one requester (services.storage_commitment).
+
+    Args:
+        holding: what is to be committed.
+        requester: the calling AE title.
+    """
+
+    def __init__(self, holding: Holding, requester: str) -> None:
+        self._commitments = holding.commitments
+        self._requester = requester
+
+    def request(self, transaction_uid: str, references: Sequence[Reference]) -> None:
+        """Accept a transaction; returns when it is durable."""
+        self._commitments.accept(self._requester, transaction_uid, references)
+
+    def reports(self) -> Sequence[Report]:
+        """The requester's reports that are ready and not answered yet."""
+        return [
+            Report(
+                transaction_uid=transaction.transaction_uid,
+                committed=tuple(
+                    reference
+                    for reference in transaction.references
+                    if reference.failure_reason is None
+                ),
+                failed=tuple(
+                    reference
+                    for reference in transaction.references
+                    if reference.failure_reason is not None
+                ),
+            )
+            for transaction in self._commitments.due(self._requester)
+        ]
+
+    def answered(self, report: Report) -> None:
+        """The requester has answered a report with success."""
+        self._commitments.answered(self._requester, report.transaction_uid)

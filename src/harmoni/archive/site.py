@@ -1,0 +1,115 @@
+"""What one process of the archive has open: the registry, and each hospital's holding on demand."""
+
+import threading
+from collections.abc import Mapping
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.config import ArchiveConfig, HospitalConfig, load_hospitals
+from harmoni.holdings.chunks import ChunkPool
+from harmoni.holdings.commit import CommitmentPolicy
+from harmoni.holdings.holding import Holding, Site
+from harmoni.holdings.open_packs import PackLimits
+from harmoni.model.errors import ConfigurationError
+from harmoni.model.identifiers import HospitalId, WriterId
+from harmoni.policy.access import HospitalEntry, Peer, Registry, Right
+from harmoni.runtime.clock import Clock
+from harmoni.vault import custody
+
+_CHUNK_BUDGET_BYTES = 48 << 20
+
+
+class ArchiveSite:
+    """One process's view of the archive.
+
+    Args:
+        config: the archive's settings.
+        process: this process's name among those of the node, such as "w0", "keeper", "cli".
+        clock: the time.
+
+    Raises:
+        ConfigurationError: settings, keys or folders do not fit together.
+    """
+
+    def __init__(self, config: ArchiveConfig, process: str, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        section = config.archive
+        if not section.data.is_dir():
+            raise ConfigurationError(
+                f"there is no data directory {section.data}: run `harmoni archive init`"
+            )
+        self.files = Filesystem(section.data)
+        self.custody_key = custody.load(config.custody.key_file)
+        self.shared = Site(
+            files=self.files,
+            site=section.site,
+            site_number=section.site_number,
+            writer=WriterId(f"{section.site}-{section.node}-{process}"),
+            custody_key=self.custody_key,
+            clock=clock,
+            chunks=ChunkPool(_CHUNK_BUDGET_BYTES),
+            limits=PackLimits(
+                quiet_s=config.pack.quiet_s,
+                max_age_s=config.pack.max_age_s,
+                max_bytes=config.pack.max_bytes,
+                max_open=config.pack.max_open,
+                commitment_quiet_s=config.pack.commitment_quiet_s,
+            ),
+            policy=CommitmentPolicy(safe_copies=section.safe_copies, places=(str(section.site),)),
+        )
+        self._lock = threading.Lock()
+        self._holdings: dict[HospitalId, Holding] = {}
+        self.hospitals: Mapping[HospitalId, HospitalConfig] = {}
+        self.registry = Registry(called_ae_titles=frozenset(), hospitals=())
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the hospitals' files again.
+
+        Raises:
+            ConfigurationError: a file is wrong; what was read before stays in force.
+        """
+        self.hospitals = load_hospitals(self.config.archive.hospitals)
+        self.registry = Registry(
+            called_ae_titles=frozenset({self.config.archive.ae_title}),
+            hospitals=tuple(_entry(hospital) for hospital in self.hospitals.values()),
+        )
+
+    def holding(self, hospital: HospitalId) -> Holding:
+        """The holding of a registered hospital, opened at the first call.
+
+        Raises:
+            ConfigurationError: the hospital has no keys or no index here.
+        """
+        with self._lock:
+            holding = self._holdings.get(hospital)
+            if holding is None:
+                holding = self._holdings[hospital] = Holding(self.shared, hospital)
+            return holding
+
+    def opened(self) -> list[Holding]:
+        """The holdings that this process has opened."""
+        with self._lock:
+            return list(self._holdings.values())
+
+
+def _entry(hospital: HospitalConfig) -> HospitalEntry:
+    return HospitalEntry(
+        hospital=hospital.id,
+        suspended=hospital.suspended,
+        node_rights=frozenset(Right(right) for right in hospital.rights),
+        calling_ae_titles=frozenset(hospital.calling_ae_titles),
+        addresses=hospital.addresses,
+        peers=tuple(
+            # A destination is called and never calls: its AE title may be that of a caller too,
+            # which then has the rights of the hospital's node.
+            Peer(
+                ae_title=destination.ae_title,
+                rights=frozenset({Right.DESTINATION})
+                | frozenset(Right(right) for right in hospital.rights),
+                host=destination.host,
+                port=destination.port,
+            )
+            for destination in hospital.destination
+        ),
+    )

@@ -1,0 +1,186 @@
+"""A worker: accepts associations, binds each to one hospital, and does wire work only."""
+
+import threading
+from functools import lru_cache
+
+from harmoni.archive.handlers import Committing, Finding, Retrieving, Storing
+from harmoni.archive.site import ArchiveSite
+from harmoni.archive.trail import AuditDoor, Trail, participant
+from harmoni.audit.event import Act, AuditEvent, Outcome
+from harmoni.dicom import presentation
+from harmoni.dicom.items import AsynchronousOperationsWindow
+from harmoni.dicom.pdu import AssociateRQ
+from harmoni.holdings.holding import Holding
+from harmoni.model.errors import HarmoniError
+from harmoni.model.instance import Origin
+from harmoni.net import server, tls
+from harmoni.net.driver import Channel, PeerFacts
+from harmoni.policy import access
+from harmoni.policy.access import Binding, Right
+from harmoni.runtime.log import Log
+from harmoni.services import acceptance, provider
+from harmoni.services.exchange import Outcome as Performed
+
+WINDOW = 16
+"""Operations that one of our own nodes may have under way on an association."""
+
+_BUSY = (2, 1, 2)
+
+
+class Bound:
+    """What is known of an accepted association: its hospital, its peer, its trail."""
+
+    def __init__(self, binding: Binding, holding: Holding, trail: Trail) -> None:
+        self.binding = binding
+        self.holding = holding
+        self.trail = trail
+
+
+class Worker:
+    """The acts of a worker process, handed to `net.server.Server`.
+
+    Args:
+        archive: this process's view of the archive.
+        door: the audit door.
+        log: the process's log.
+        tls_files: our certificate, for C-MOVE sub-operations.
+    """
+
+    def __init__(
+        self, archive: ArchiveSite, door: AuditDoor, log: Log, tls_files: tls.TLSFiles
+    ) -> None:
+        self._archive = archive
+        self._door = door
+        self._log = log
+        self._tls_files = tls_files
+        self._ended = threading.Event()
+
+    def decide(self, request: AssociateRQ, facts: PeerFacts) -> server.Decision:
+        """Bind an association to one hospital, or reject it; every rejection is audited."""
+        certificate = facts.certificate
+        bound = access.bind(
+            access.Facts(
+                address=facts.address,
+                local_port=facts.local_port,
+                calling_ae_title=request.calling_ae_title,
+                called_ae_title=request.called_ae_title,
+                certificate_uris=None if certificate is None else certificate.uris,
+            ),
+            self._archive.registry,
+        )
+        hospital = "" if bound.hospital is None else str(bound.hospital)
+        who = participant(
+            facts,
+            hospital=hospital,
+            calling=request.calling_ae_title,
+            called=request.called_ae_title,
+        )
+        if not isinstance(bound, Binding):
+            self._door.write(
+                [
+                    AuditEvent(
+                        act=Act.NODE_AUTHENTICATION,
+                        at_ms=self._door.now_ms(),
+                        who=who,
+                        outcome=Outcome.SERIOUS_FAILURE,
+                        reason=bound.why,
+                    )
+                ]
+            )
+            return server.Rejected(
+                result=bound.result, source=bound.source, reason=bound.reason, why=bound.why
+            )
+        try:
+            holding = self._archive.holding(bound.hospital)
+            holding.index.database()
+        except HarmoniError as error:
+            result, source, reason = _BUSY
+            return server.Rejected(
+                result=result, source=source, reason=reason, why=f"{error.code} {error}"
+            )
+        # Asked only for a requestor that wants to receive in one of several syntaxes.
+        preferred = lru_cache(maxsize=1)(holding.preferred_syntaxes)
+        negotiated = presentation.negotiate(
+            request, acceptance.offer(bound.rights, lambda sop_class: preferred().get(sop_class))
+        )
+        return server.Accepted(
+            negotiated=negotiated,
+            token=Bound(bound, holding, Trail(self._door, who)),
+            hospital=bound.hospital,
+            window=_window(request) if bound.own_node else None,
+        )
+
+    def serve(self, channel: Channel) -> None:
+        """Serve an accepted association until it ends, then write its trail."""
+        bound = channel.token
+        assert isinstance(bound, Bound)
+        binding, holding, trail = bound.binding, bound.holding, bound.trail
+        config = self._archive.config
+        entry = self._archive.registry.hospital(binding.hospital)
+        assert entry is not None
+        origin = Origin(
+            calling_ae_title=channel.calling_ae_title,
+            called_ae_title=channel.called_ae_title,
+            address=channel.facts.address,
+            verdict=tuple((factor.value, verdict) for factor, verdict in binding.verdicts),
+        )
+        handlers = provider.Handlers(
+            storage=Storing(holding, origin, trail),
+            find=Finding(holding, trail),
+            retrieve=Retrieving(
+                holding=holding,
+                entry=entry,
+                ae_title=config.archive.ae_title,
+                tls_files=self._tls_files,
+                trail=trail,
+            ),
+            commitment=Committing(holding, channel.calling_ae_title),
+            ae_title=config.archive.ae_title,
+            may_browse=binding.may(Right.BROWSE),
+            performed=self._performed,
+            max_answers=config.limits.find_matches,
+        )
+        try:
+            provider.serve(channel, handlers, clock=self._archive.clock)
+        finally:
+            trail.close()
+
+    def tick(self) -> None:
+        """Let go of packs that are due; called every second."""
+        for holding in self._archive.opened():
+            try:
+                holding.recorder.packs.retire_due()
+            except HarmoniError as error:
+                # A locked or full index: the packs stay, and the next second tries again.
+                self._log.warning("packs not looked at", hospital=str(holding.hospital), why=error)
+
+    def run_ticks(self) -> None:
+        """Tick every second until `end`; in a thread of its own."""
+        while not self._ended.wait(1.0):
+            self.tick()
+
+    def end(self) -> None:
+        """Let go of everything: the associations are over."""
+        self._ended.set()
+        for holding in self._archive.opened():
+            holding.recorder.packs.retire_all()
+
+    def _performed(self, outcome: Performed) -> None:
+        if outcome.why:
+            self._log.warning(
+                "operation failed",
+                operation=outcome.operation.name,
+                status=f"{outcome.status:04X}",
+                why=outcome.why,
+            )
+
+
+def _window(request: AssociateRQ) -> AsynchronousOperationsWindow | None:
+    """What of a proposed window is granted to one of our own nodes; 0 means "as you like"."""
+    proposed = request.user_information.window
+    if proposed is None:
+        return None
+    return AsynchronousOperationsWindow(
+        invoked=min(proposed.invoked or WINDOW, WINDOW),
+        performed=min(proposed.performed or WINDOW, WINDOW),
+    )

@@ -1,0 +1,340 @@
+"""A local file system that knows what is durable and what is not.
+
+Rules. Names are paths relative to one root, made by us and never by a peer. Nothing is overwritten
+except through `replace`. A file's bytes are durable after `File.sync`; its name is durable after
+`sync_directory` of its folder. Every method is one act that a test can record, fail or lose, which
+is why the store's code calls no other I/O. Errors of the operating system become errors of ours.
+"""
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from harmoni.model.errors import (
+    AlreadyHeld,
+    Damaged,
+    NotHeld,
+    OutOfResources,
+    StorageFailed,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+_EXHAUSTED: Final = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+    }
+)
+_MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux
+_COPY_BYTES: Final = 1 << 30  # one copy_file_range call; the kernel caps near 2 GiB
+
+
+@contextmanager
+def _translated(act: str, name: str) -> Iterator[None]:
+    """Turn an OSError into an error of ours that says what was tried and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        if error.errno in _EXHAUSTED:
+            raise OutOfResources(
+                f"cannot {act} {name}: {reason}; free space or raise the limit, then try again"
+            ) from error
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            raise NotHeld(f"cannot {act} {name}: it does not exist") from error
+        if error.errno == errno.EEXIST:
+            raise AlreadyHeld(f"cannot {act} {name}: it exists and is never overwritten") from error
+        raise StorageFailed(
+            f"cannot {act} {name}: {reason}; check the disk before trusting it again"
+        ) from error
+
+
+class File:
+    """An open file of the store. Offsets are explicit; there is no file position."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.name = name
+        self._descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The descriptor, for system calls between two files."""
+        return self._descriptor
+
+    def write(self, buffers: Sequence[Buffer], offset: int) -> int:
+        """Write all the buffers one after another from `offset` on; nothing is durable yet.
+
+        Returns:
+            The number of bytes written, always the sum of the buffers' lengths.
+
+        Raises:
+            OutOfResources: no space; a part may have been written.
+            StorageFailed: any other failure; a part may have been written.
+        """
+        views = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        written = 0
+        with _translated("write", self.name):
+            while views:
+                count = os.pwritev(self._descriptor, views[:_MOST_BUFFERS], offset + written)
+                if count == 0:
+                    raise OSError(errno.EIO, "write returned 0")
+                written += count
+                while views and count >= len(views[0]):
+                    count -= len(views.pop(0))
+                if count:
+                    views[0] = views[0][count:]
+        return written
+
+    def copy_from(self, source: "File", *, size_bytes: int, offset: int) -> None:
+        """Copy the first `size_bytes` of another file here, without passing through memory."""
+        copied = 0
+        with _translated("copy into", self.name):
+            while copied < size_bytes:
+                count = os.copy_file_range(
+                    source.fileno(),
+                    self._descriptor,
+                    min(size_bytes - copied, _COPY_BYTES),
+                    copied,
+                    offset + copied,
+                )
+                if count == 0:
+                    raise OSError(errno.EIO, "the source ended early")
+                copied += count
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Read exactly so many bytes.
+
+        Raises:
+            Damaged: the file ends before that.
+        """
+        with _translated("read", self.name):
+            data = os.pread(self._descriptor, size_bytes, offset)
+            while len(data) < size_bytes:
+                more = os.pread(self._descriptor, size_bytes - len(data), offset + len(data))
+                if not more:
+                    raise Damaged(
+                        f"{self.name} ends at {offset + len(data)}, wanted {offset + size_bytes}"
+                    )
+                data += more
+        return data
+
+    def size_bytes(self) -> int:
+        """The file's length now."""
+        with _translated("measure", self.name):
+            return os.fstat(self._descriptor).st_size
+
+    def truncate(self, size_bytes: int) -> None:
+        """Cut the file; used only on a torn tail that nobody was told about."""
+        with _translated("truncate", self.name):
+            os.ftruncate(self._descriptor, size_bytes)
+
+    def sync(self) -> None:
+        """Make every byte written so far durable (fdatasync).
+
+        Raises:
+            StorageFailed: it failed; never try again on this file, fence it.
+        """
+        with _translated("flush", self.name):
+            os.fdatasync(self._descriptor)
+
+    def forget_cache(self) -> None:
+        """Ask the kernel to drop the file's clean pages, so that a re-read meets the disk."""
+        with _translated("drop the cache of", self.name):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def lock(self) -> bool:
+        """Take the file's exclusive lock if it is free; it ends with the process or `close`."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def make_read_only(self) -> None:
+        """Take the write permission away: a sealed pack never changes."""
+        with _translated("protect", self.name):
+            os.fchmod(self._descriptor, 0o400)
+
+    def links(self) -> int:
+        """How many names the file has; 0 when somebody moved or removed it."""
+        with _translated("stat", self.name):
+            return os.fstat(self._descriptor).st_nlink
+
+    def close(self) -> None:
+        """Close; the lock goes with it. Closing twice is allowed."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Filesystem:
+    """The files below one root directory.
+
+    Args:
+        root: an existing directory; everything happens below it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, name: str) -> Path:
+        """The real path of a name, for libraries that open files themselves (the index)."""
+        return self._root / name
+
+    def create(self, name: str) -> File:
+        """Create a file that must not exist. Its name is durable after `sync_directory`.
+
+        Raises:
+            AlreadyHeld: the name exists.
+        """
+        with _translated("create", name):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return File(os.open(self._root / name, flags, 0o600), name)
+
+    def open(self, name: str, *, writable: bool = False) -> File:
+        """Open an existing file.
+
+        Raises:
+            NotHeld: there is no such file.
+        """
+        with _translated("open", name):
+            flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+            return File(os.open(self._root / name, flags), name)
+
+    def read(self, name: str) -> bytes:
+        """A whole small file."""
+        with self.open(name) as file:
+            return file.read(0, file.size_bytes())
+
+    def publish(self, name: str, data: Buffer) -> None:
+        """Create a small file whole and durable, or not at all; never overwrite.
+
+        Written under a name of its own, flushed, then linked: whoever sees the name sees all of it.
+
+        Raises:
+            AlreadyHeld: the name exists; what it names is untouched.
+        """
+        self._write_beside(name, data)
+        beside = _beside(name)
+        try:
+            with _translated("publish", name):
+                os.link(self._root / beside, self._root / name)
+        finally:
+            self.remove(beside)
+        self.sync_directory(os.path.dirname(name))
+
+    def replace(self, name: str, data: Buffer) -> None:
+        """Put a small file in the place of another in one durable step."""
+        self._write_beside(name, data)
+        self.rename(_beside(name), name)
+        self.sync_directory(os.path.dirname(name))
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename; durable after `sync_directory` of both folders."""
+        with _translated("rename", old):
+            os.rename(self._root / old, self._root / new)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; durable after `sync_directory` of its folder."""
+        with _translated("remove", name):
+            os.unlink(self._root / name)
+
+    def make_directory(self, name: str) -> None:
+        """Make a folder and its parents, each durable before this returns."""
+        made = ""
+        for part in name.split("/"):
+            parent, made = made, f"{made}/{part}" if made else part
+            with _translated("make the folder", made):
+                try:
+                    os.mkdir(self._root / made, 0o700)
+                except FileExistsError:
+                    continue
+            self.sync_directory(parent)
+
+    def sync_directory(self, name: str) -> None:
+        """Make the names in a folder durable."""
+        with _translated("flush the folder", name or "."):
+            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder, sorted; empty when there is no such folder."""
+        try:
+            return sorted(os.listdir(self._root / folder))
+        except FileNotFoundError:
+            return []
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder of that name is there now."""
+        return os.path.lexists(self._root / name)
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """What changes whenever a file is put in the place of another: inode and change time."""
+        with _translated("stat", name):
+            state = os.stat(self._root / name)
+            return state.st_ino, state.st_ctime_ns
+
+    def size_bytes(self, name: str) -> int:
+        """The length of a file."""
+        with _translated("measure", name):
+            return os.stat(self._root / name).st_size
+
+    def free_bytes(self) -> int:
+        """Space that an unprivileged writer can still take on this file system."""
+        with _translated("measure", "."):
+            state = os.statvfs(self._root)
+            return state.f_bavail * state.f_frsize
+
+    @contextmanager
+    def exclusively(self, name: str) -> Iterator[None]:
+        """Hold a lock file for the length of a with block, waiting for it.
+
+        The lock is between processes and threads; it ends with the process.
+        """
+        with _translated("lock", name):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(self._root / name, flags, 0o600)
+        try:
+            with _translated("lock", name):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write_beside(self, name: str, data: Buffer) -> None:
+        beside = _beside(name)
+        with self.create(beside) as file:
+            try:
+                file.write([data], 0)
+                file.sync()
+            except (OutOfResources, StorageFailed):
+                self.remove(beside)
+                raise
+
+
+def _beside(name: str) -> str:
+    """A name in the same folder that no other thread or process uses."""
+    folder, _, last = name.rpartition("/")
+    temporary = f".{last}.{os.getpid()}.{threading.get_native_id()}.tmp"
+    return f"{folder}/{temporary}" if folder else temporary

@@ -1,0 +1,41 @@
+"""`harmoni archive`: the archive role."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harmoni import config as settings
+from harmoni.archive import app as role
+from harmoni.archive import operate
+from harmoni.cli import options, output
+
+app = typer.Typer(help="The archive role of a data centre.", no_args_is_help=True)
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where the configuration and its keys go.")],
+    site: Annotated[str, typer.Option(help="Id of the data centre.")] = "dc1",
+    json: options.AsJSON = False,
+) -> None:
+    """Write a commented configuration and the keys it needs; nothing is overwritten."""
+    made = operate.initialise(directory, site)
+    output.rows([{"written": path} for path in made], json_wanted=json, empty="nothing to write")
+
+
+@app.command()
+def check(config: options.Config, json: options.AsJSON = False) -> None:
+    """Say in a sentence each what is wrong with the configuration and its files."""
+    problems = operate.check(settings.load_archive(config))
+    output.rows(
+        [{"problem": problem} for problem in problems], json_wanted=json, empty="nothing is wrong"
+    )
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(config: options.Config) -> None:
+    """Run in the foreground until SIGTERM or SIGINT; SIGHUP reloads."""
+    raise typer.Exit(role.serve(config))

@@ -1,0 +1,33 @@
+"""`harmoni vault`: the packs, and the index that is made from them."""
+
+import typer
+
+from harmoni import config as settings
+from harmoni.archive import operate
+from harmoni.cli import options, output
+
+app = typer.Typer(help="Packs and the index made from them.", no_args_is_help=True)
+
+
+@app.command()
+def stat(
+    config: options.Config, hospital: options.AnyHospital = None, json: options.AsJSON = False
+) -> None:
+    """Count packs, instances and bytes."""
+    stats = operate.stat(settings.load_archive(config), hospital)
+    output.rows(stats, json_wanted=json, empty="no hospital yet")
+
+
+@app.command()
+def rebuild(
+    config: options.Config, hospital: options.Hospital, json: options.AsJSON = False
+) -> None:
+    """Make the index anew from packs and keys beside the live one, then swap.
+
+    Exits with 1 when the new index differs from the one it replaced, or a pack cannot be read.
+    """
+    with output.progress(f"rebuilding {hospital}") as advance:
+        report = operate.rebuild(settings.load_archive(config), hospital, advance)
+    output.facts(report, json_wanted=json)
+    if report.equal is False or report.unreadable:
+        raise typer.Exit(1)

@@ -1,0 +1,28 @@
+"""Settings of the roles: TOML, checked by models that say what each value is for.
+
+A field carries its unit, its default and its reason. The commented file that `harmoni archive init`
+writes and docs/reference/configuration.md are both made from them, so there is no second place to
+keep in step. Unknown keys are refused: a typing mistake is never a silent default. Relative paths
+are relative to the file that names them.
+"""
+
+from harmoni.config.archive import ArchiveConfig, ArchiveSection
+from harmoni.config.files import load_archive, load_hospitals, override, write_hospital
+from harmoni.config.hospital import ALL_RIGHTS, DestinationSection, HospitalConfig, Right
+from harmoni.config.text import reference, render, template
+
+__all__ = [
+    "ALL_RIGHTS",
+    "ArchiveConfig",
+    "ArchiveSection",
+    "DestinationSection",
+    "HospitalConfig",
+    "Right",
+    "load_archive",
+    "load_hospitals",
+    "override",
+    "reference",
+    "render",
+    "template",
+    "write_hospital",
+]

@@ -1,0 +1,163 @@
+"""Reading, changing and writing configuration files, with errors in sentences."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.config.archive import ArchiveConfig
+from harmoni.config.fields import Section, entries
+from harmoni.config.hospital import HospitalConfig
+from harmoni.config.text import render
+from harmoni.model.errors import AlreadyHeld, ConfigurationError
+from harmoni.model.identifiers import HospitalId
+
+_Model = TypeVar("_Model", bound=Section)
+
+
+def load_archive(path: Path, overrides: Sequence[str] = ()) -> ArchiveConfig:
+    """Read and check archive.toml.
+
+    Args:
+        path: the file.
+        overrides: settings that win over the file's, each `key=value` as in `override`.
+
+    Raises:
+        ConfigurationError: the file cannot be read or breaks a rule; a sentence for each.
+    """
+    return _load(ArchiveConfig, path, overrides)
+
+
+def load_hospitals(directory: Path) -> Mapping[HospitalId, HospitalConfig]:
+    """Read every hospital's file of a directory.
+
+    Raises:
+        ConfigurationError: the directory is not there, or a file breaks a rule or is not named
+            after the hospital in it.
+    """
+    if not directory.is_dir():
+        raise ConfigurationError(
+            f"{directory} is not a directory; create it, or set hospitals to the right one"
+        )
+    hospitals: dict[HospitalId, HospitalConfig] = {}
+    for path in sorted(directory.glob("*.toml")):
+        hospital = _load(HospitalConfig, path, ())
+        if path.stem != hospital.id.value:
+            raise ConfigurationError(
+                f"{path} holds the hospital {hospital.id}; name the file {hospital.id}.toml"
+            )
+        hospitals[hospital.id] = hospital
+    return MappingProxyType(hospitals)
+
+
+def write_hospital(directory: Path, hospital: HospitalConfig) -> Path:
+    """Write the file of a new hospital, whole and durable, readable by its owner alone.
+
+    Raises:
+        AlreadyHeld: a hospital of that id is there; nothing was changed.
+    """
+    name = f"{hospital.id}.toml"
+    try:
+        Filesystem(directory).publish(name, render(hospital).encode())
+    except AlreadyHeld as error:
+        raise AlreadyHeld(
+            f"hospital {hospital.id} exists already in {directory}; choose another id"
+        ) from error
+    return directory / name
+
+
+def override(config: ArchiveConfig, setting: str) -> ArchiveConfig:
+    """The configuration with one value replaced.
+
+    Args:
+        config: what to start from; it stays as it is.
+        setting: `section.key=value`, such as `pack.quiet_s=2`. The role may stand before it
+            (`archive.pack.quiet_s=2`), and a key of the section [archive] needs no section
+            (`archive.workers=1`). The value is TOML, or else taken as a string.
+
+    Raises:
+        ConfigurationError: there is no such key or the value breaks its rule.
+    """
+    values = _plain(config)
+    _put(values, setting)
+    return _check(ArchiveConfig, values, source=f"the setting {setting!r}", folder=None)
+
+
+def _load(model: type[_Model], path: Path, overrides: Sequence[str]) -> _Model:
+    try:
+        values: dict[str, object] = dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {path}: {error.strerror}; name an existing file with --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}; correct it") from error
+    for setting in overrides:
+        _put(values, setting)
+    if model is ArchiveConfig:
+        # A section that is left out is read like an empty one, so that its default paths are
+        # relative to this file as well.
+        for name in ArchiveConfig.model_fields:
+            values.setdefault(name, {})
+    return _check(model, values, source=str(path), folder=path.absolute().parent)
+
+
+def _check(
+    model: type[_Model], values: Mapping[str, object], *, source: str, folder: Path | None
+) -> _Model:
+    try:
+        return model.model_validate(values, context={"folder": folder})
+    except ValidationError as error:
+        sentences = " ".join(
+            f"{_where(problem['loc'])}: {_why(problem['type'], problem['msg'])}."
+            for problem in error.errors(include_url=False, include_context=False)
+        )
+        raise ConfigurationError(f"{source}: {sentences}") from error
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "the file"
+
+
+def _why(kind: str, message: str) -> str:
+    match kind:
+        case "extra_forbidden":
+            return "there is no such key, see docs/reference/configuration.md"
+        case "missing":
+            return "it is missing and has no default"
+        case _:
+            return message.removeprefix("Value error, ").rstrip(".")
+
+
+def _put(values: dict[str, object], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    sections = ArchiveConfig.model_fields
+    if len(parts) > 1 and parts[0] == "archive" and parts[1] in sections:
+        parts = parts[1:]
+    if not equals or len(parts) != len(("section", "key")) or parts[0] not in sections:
+        raise ConfigurationError(
+            f"{setting!r} is not a setting; write section.key=value, such as pack.quiet_s=2"
+        )
+    section = values.setdefault(parts[0], {})
+    if isinstance(section, dict):
+        section[parts[1]] = _value(text.strip())
+
+
+def _value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _plain(config: Section) -> dict[str, object]:
+    """The values of a configuration as the models take them."""
+    return {
+        name: _plain(value) if isinstance(value, Section) else value
+        for name, _, value in entries(config)
+    }

@@ -1,0 +1,134 @@
+"""One record per sealed pack, numbered without gaps per hospital and site of origin.
+
+The records are the leaves of the later transparency log, so they are written from the first pack
+on. A record holds no patient data. It is created whole and durable before the pack that it names
+counts as sealed, and is never changed.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.model.errors import AlreadyHeld, Damaged
+from harmoni.model.identifiers import HospitalId, PackId, SiteId
+from harmoni.sealing import document
+
+_SUFFIX: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealRecord:
+    """What was sealed: docs/reference/pack-format.md, section "Log record"."""
+
+    kind: str
+    """"instances" or "events"."""
+    pack_id: PackId
+    size_bytes: int
+    sha256: bytes
+    """SHA-256 of the whole file."""
+    root: bytes
+    """The pack root: a Merkle root over the salted hashes of what the pack holds."""
+    sealed_at_ms: int
+
+
+class SealLog:
+    """The log of one hospital at one site.
+
+    Args:
+        files: the store.
+        hospital: whose packs.
+        site: where they were sealed.
+    """
+
+    def __init__(self, files: Filesystem, hospital: HospitalId, site: SiteId) -> None:
+        self._files = files
+        self._hospital = hospital
+        self._site = site
+        self._folder = f"log/{hospital}/{site}"
+        files.make_directory(self._folder)
+        names = self._names()
+        # A guess that the create-only name corrects: listing a long log for each record is slow.
+        self._next = int(names[-1].removesuffix(_SUFFIX)) + 1 if names else 0
+
+    def append(self, record: SealRecord) -> int:
+        """Write the next record, durable when this returns.
+
+        Two sealers at once are serialised by create-only names: the loser takes the next number.
+
+        Returns:
+            The record's sequence number, from 0 on.
+        """
+        while True:
+            sequence = self._next
+            try:
+                self._files.publish(self._name(sequence), self._encode(sequence, record))
+            except AlreadyHeld:
+                self._next = max(self._next, sequence + 1)
+            else:
+                return sequence
+
+    def find(self, pack_id: PackId) -> SealRecord | None:
+        """The record of a pack, newest first; for a sealing that was interrupted."""
+        for name in reversed(self._names()):
+            record = self._decode(name)
+            if record.pack_id == pack_id:
+                return record
+        return None
+
+    def readable(self) -> Iterator[SealRecord]:
+        """Every record that can be read, whatever is missing between them."""
+        for name in self._names():
+            with suppress(Damaged):
+                yield self._decode(name)
+
+    def records(self) -> Iterator[tuple[int, SealRecord]]:
+        """All records in order.
+
+        Raises:
+            Damaged: a number is missing or a record cannot be read.
+        """
+        for expected, name in enumerate(self._names()):
+            if name != _file_name(expected):
+                raise Damaged(
+                    f"{self._folder}: record {expected} is missing; restore it from the other site"
+                )
+            yield expected, self._decode(name)
+
+    def _names(self) -> list[str]:
+        return [name for name in self._files.names(self._folder) if name[0].isdigit()]
+
+    def _name(self, sequence: int) -> str:
+        return f"{self._folder}/{_file_name(sequence)}"
+
+    def _encode(self, sequence: int, record: SealRecord) -> bytes:
+        return document.encode(
+            {
+                "hospital": str(self._hospital),
+                "kind": record.kind,
+                "pack": str(record.pack_id),
+                "root": record.root.hex(),
+                "sealed": document.time_text(record.sealed_at_ms),
+                "sequence": sequence,
+                "sha256": record.sha256.hex(),
+                "site": str(self._site),
+                "size_bytes": record.size_bytes,
+                "version": document.FORMAT_VERSION,
+            }
+        )
+
+    def _decode(self, name: str) -> SealRecord:
+        fields = document.decode(self._files.read(f"{self._folder}/{name}"), name)
+        return SealRecord(
+            kind=fields.text("kind"),
+            pack_id=fields.pack_id("pack"),
+            size_bytes=fields.number("size_bytes"),
+            sha256=fields.digest("sha256"),
+            root=fields.digest("root"),
+            sealed_at_ms=fields.time_ms("sealed"),
+        )
+
+
+def _file_name(sequence: int) -> str:
+    return f"{sequence:012d}{_SUFFIX}"

@@ -1,0 +1,183 @@
+"""Storage commitment decided from what is verified, never from what the index hopes.
+
+A reference is final when every version that it means lies in sealed packs, in as many verified
+places as the installation asks for, or when it can never be committed. A transaction is reported
+once, when all its references are final.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from harmoni.dicom.commitment_data import Reference
+from harmoni.holdings.events import EventRecorder
+from harmoni.holdings.live_index import LiveIndex
+from harmoni.index import commitment, packs
+from harmoni.index.commitment import Transaction
+from harmoni.index.lookup import Held
+from harmoni.index.packs import PackState
+from harmoni.runtime.clock import Clock
+
+PROCESSING_FAILURE: Final = 0x0110
+CLASS_INSTANCE_CONFLICT: Final = 0x0119
+NO_SUCH_INSTANCE: Final = 0x0112
+"""Failure reasons of PS3.3 C.14.1.1."""
+
+_WAITING: Final = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentPolicy:
+    """When an instance counts as safe."""
+
+    safe_copies: int
+    """Verified places that a committed instance lies in; never lowered by itself."""
+    grace_s: float = 600.0
+    """How long an unknown instance may still arrive before it is reported as such."""
+    places: tuple[str, ...] = ()
+    """The sites that have verified what is sealed here: so far, this one."""
+
+
+class Commitments:
+    """The storage commitment transactions of one hospital.
+
+    Args:
+        index: the hospital's live index.
+        events: where what was committed is recorded.
+        clock: the time.
+        policy: when an instance counts as safe.
+    """
+
+    def __init__(
+        self, *, index: LiveIndex, events: EventRecorder, clock: Clock, policy: CommitmentPolicy
+    ) -> None:
+        self._index = index
+        self._events = events
+        self._clock = clock
+        self._policy = policy
+
+    def accept(self, requester: str, transaction_uid: str, references: Sequence[Reference]) -> None:
+        """Take a request in; it is durable when this returns.
+
+        Raises:
+            AlreadyHeld: the requester used this Transaction UID with other content (0131).
+            OutOfResources: it is not accepted.
+        """
+        with self._index.write(durable=True) as connection:
+            commitment.accept(
+                connection,
+                Transaction(
+                    requester=requester,
+                    transaction_uid=transaction_uid,
+                    accepted_at_ms=self._clock.now_ms(),
+                    references=tuple(references),
+                ),
+            )
+
+    def waiting(self) -> int:
+        """How many transactions are not final yet."""
+        with self._index.reader() as connection:
+            return len(commitment.unresolved(connection))
+
+    def due(self, requester: str) -> list[Transaction]:
+        """The requester's transactions whose report is due, oldest first."""
+        with self._index.reader() as connection:
+            return commitment.pending(connection, requester)
+
+    def answered(self, requester: str, transaction_uid: str) -> None:
+        """The requester answered the report with success; it is not sent again."""
+        with self._index.write(durable=True) as connection:
+            commitment.answered(connection, requester, transaction_uid, self._clock.now_ms())
+
+    def resolve_all(self) -> int:
+        """Look at every open transaction: ask for seals, and make final what can be.
+
+        Called every second by the keeper.
+
+        Returns:
+            The number of transactions that became final.
+        """
+        with self._index.reader() as connection:
+            waiting = commitment.unresolved(connection)
+        return sum(self._resolve(transaction) for transaction in waiting)
+
+    def _resolve(self, transaction: Transaction) -> bool:
+        with self._index.reader() as connection:
+            meant = commitment.copies(connection, transaction)
+        now_ms = self._clock.now_ms()
+        in_grace = now_ms - transaction.accepted_at_ms < self._policy.grace_s * 1000
+        outcomes = [self._outcome(reference, held, in_grace=in_grace) for reference, held in meant]
+        if _WAITING in outcomes:
+            self._ask_for_seals([held for _, copies in meant for held in copies])
+            return False
+        final = replace(
+            transaction,
+            references=tuple(
+                replace(reference, failure_reason=outcome)
+                for (reference, _), outcome in zip(meant, outcomes, strict=True)
+            ),
+        )
+        # The event first: the store is the truth, the report follows from it.
+        for study, references in _by_study(meant, outcomes).items():
+            self._events.record(
+                "commitment",
+                {
+                    "copies": len(self._policy.places),
+                    "instances": references,
+                    "places": list(self._policy.places),
+                    "requester": transaction.requester,
+                    "transaction": transaction.transaction_uid,
+                },
+                subject=study,
+            )
+        with self._index.write(durable=True) as connection:
+            commitment.resolve(connection, final, now_ms)
+        return True
+
+    def _outcome(
+        self, reference: Reference, copies: Sequence[Held], *, in_grace: bool
+    ) -> int | None:
+        """None when committed, `_WAITING` when not final, else the failure reason."""
+        if not copies:
+            return _WAITING if in_grace else NO_SUCH_INSTANCE
+        if any(held.sop_class_uid != reference.sop_class_uid for held in copies):
+            return CLASS_INSTANCE_CONFLICT
+        sound: dict[object, list[Held]] = {held.identity: [] for held in copies}
+        for held in copies:
+            if held.sound:
+                sound[held.identity].append(held)
+        if not all(sound.values()):
+            return PROCESSING_FAILURE
+        sealed = all(
+            any(held.pack_state is PackState.SEALED for held in same) for same in sound.values()
+        )
+        enough = len(self._policy.places) >= self._policy.safe_copies
+        return None if sealed and enough else _WAITING
+
+    def _ask_for_seals(self, copies: Sequence[Held]) -> None:
+        wanted = {held.location.pack_id for held in copies if held.pack_state is PackState.OPEN}
+        if not wanted:
+            return
+        with self._index.reader() as connection:
+            wanted -= packs.seal_requests(connection).keys()
+        if wanted:
+            with self._index.write() as connection:
+                packs.request_seal(connection, wanted, self._clock.now_ms())
+
+
+def _by_study(
+    meant: Sequence[tuple[Reference, Sequence[Held]]], outcomes: Sequence[int | None]
+) -> dict[str, list[dict[str, str]]]:
+    """What was committed, study by study, as events name it."""
+    studies: dict[str, list[dict[str, str]]] = {}
+    for (reference, copies), outcome in zip(meant, outcomes, strict=True):
+        if outcome is not None:
+            continue
+        for held in copies:
+            studies.setdefault(held.study_instance_uid, []).append(
+                {
+                    "sha256": held.identity.sha256.hex(),
+                    "sop_instance_uid": reference.sop_instance_uid,
+                }
+            )
+    return studies

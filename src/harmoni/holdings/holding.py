@@ -1,0 +1,214 @@
+"""A hospital's holding as one process has it open: every act on it starts here.
+
+holding.record    take instances in            (workers)
+holding.find      answer a query
+holding.plan      what a retrieval would give
+holding.recall    give a data set back
+holding.commitments, holding.events, holding.sealer, holding.rebuilder   (keeper, operators)
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.dicom.identifier import Query
+from harmoni.evidence.seal_log import SealLog
+from harmoni.holdings import recall
+from harmoni.holdings.chunks import ChunkPool
+from harmoni.holdings.commit import CommitmentPolicy, Commitments
+from harmoni.holdings.events import EventRecorder
+from harmoni.holdings.live_index import LiveIndex, create_index, make_live
+from harmoni.holdings.open_packs import OpenPacks, PackLimits
+from harmoni.holdings.rebuild import Rebuilder
+from harmoni.holdings.record import Recorder
+from harmoni.holdings.seal import Sealer
+from harmoni.index import find, lookup, totals
+from harmoni.index.lookup import Held
+from harmoni.model.identifiers import HospitalId, SiteId, WriterId
+from harmoni.runtime.clock import Clock
+from harmoni.sealing import age
+from harmoni.vault.keyring import Keyring, create_identities
+from harmoni.vault.layout import Layout
+from harmoni.vault.pack_ids import PackIds
+from harmoni.vault.reader import PackReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What all holdings of one process share.
+
+    Args:
+        files: the store.
+        site: this site.
+        site_number: its number, 0 to 1023.
+        writer: this process.
+        custody_key: the 32 bytes that unwrap the site's identities.
+        clock: the time.
+        chunks: the worker's memory for small instances.
+        limits: when packs are let go.
+        policy: when an instance counts as safe.
+    """
+
+    files: Filesystem
+    site: SiteId
+    site_number: int
+    writer: WriterId
+    custody_key: bytes
+    clock: Clock
+    chunks: ChunkPool
+    limits: PackLimits
+    policy: CommitmentPolicy
+
+
+class Holding:
+    """One hospital's own.
+
+    Args:
+        site: what this process shares among holdings.
+        hospital: whose.
+
+    The index is opened at its first use, so that a lost one can be rebuilt.
+
+    Raises:
+        ConfigurationError: the hospital has no keys here.
+    """
+
+    def __init__(self, site: Site, hospital: HospitalId) -> None:
+        self.hospital = hospital
+        self.layout = Layout(hospital)
+        self._site = site
+        self._pack_ids = PackIds(site.clock, site.site_number)
+        self.keyring = Keyring(
+            files=site.files,
+            hospital=hospital,
+            site=site.site,
+            writer=site.writer,
+            custody_key=site.custody_key,
+            clock=site.clock,
+            pack_ids=self._pack_ids,
+        )
+        self.index = LiveIndex(site.files, self.layout, self.keyring)
+        self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
+
+    @classmethod
+    def create(cls, site: Site, hospital: HospitalId, recovery: age.Recipient) -> "Holding":
+        """Make a new hospital's keys, folders and empty index.
+
+        Args:
+            site: where.
+            hospital: a new id.
+            recovery: the public part of its recovery identity.
+
+        Raises:
+            AlreadyHeld: the hospital is there.
+        """
+        layout = Layout(hospital)
+        create_identities(
+            files=site.files,
+            layout=layout,
+            site=site.site,
+            custody_key=site.custody_key,
+            recovery=recovery,
+        )
+        pack_ids = PackIds(site.clock, site.site_number)
+        keyring = Keyring(
+            files=site.files,
+            hospital=hospital,
+            site=site.site,
+            writer=site.writer,
+            custody_key=site.custody_key,
+            clock=site.clock,
+            pack_ids=pack_ids,
+        )
+        index_id, database = create_index(site.files, layout, keyring, pack_ids)
+        database.close()
+        make_live(site.files, layout, index_id)
+        return cls(site, hospital)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """Takes instances in; one per worker."""
+        site = self._site
+        packs = OpenPacks(
+            files=site.files,
+            hospital=self.hospital,
+            site=site.site,
+            keyring=self.keyring,
+            index=self.index,
+            clock=site.clock,
+            pack_ids=self._pack_ids,
+            limits=site.limits,
+        )
+        return Recorder(packs=packs, index=self.index, chunks=site.chunks, clock=site.clock)
+
+    @cached_property
+    def log(self) -> SealLog:
+        """The seal log of this site."""
+        return SealLog(self._site.files, self.hospital, self._site.site)
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """Finishes packs that nobody holds; one per keeper."""
+        return Sealer(
+            files=self._site.files,
+            hospital=self.hospital,
+            keyring=self.keyring,
+            index=self.index,
+            log=self.log,
+            clock=self._site.clock,
+        )
+
+    @cached_property
+    def events(self) -> EventRecorder:
+        """Records facts that no instance holds."""
+        site = self._site
+        return EventRecorder(
+            files=site.files,
+            hospital=self.hospital,
+            site=site.site,
+            keyring=self.keyring,
+            index=self.index,
+            clock=site.clock,
+            pack_ids=self._pack_ids,
+        )
+
+    @cached_property
+    def commitments(self) -> Commitments:
+        """The storage commitment transactions."""
+        return Commitments(
+            index=self.index,
+            events=self.events,
+            clock=self._site.clock,
+            policy=self._site.policy,
+        )
+
+    def rebuilder(self) -> Rebuilder:
+        """A fresh run of `vault rebuild`."""
+        return Rebuilder(
+            files=self._site.files,
+            layout=self.layout,
+            keyring=self.keyring,
+            index=self.index,
+            log=self.log,
+            pack_ids=self._pack_ids,
+        )
+
+    def find(self, query: Query) -> Iterator[Mapping[int, str]]:
+        """Answer a query from the index, one mapping from tag to text per match."""
+        with self.index.reader() as connection:
+            yield from find.find(connection, query)
+
+    def plan(self, query: Query) -> list[Held]:
+        """The instances that a retrieval would give, one per SOP Instance UID."""
+        with self.index.reader() as connection:
+            return lookup.instances_of(connection, query)
+
+    def preferred_syntaxes(self) -> dict[str, str]:
+        """For each SOP class, the transfer syntax in which most instances are held."""
+        with self.index.reader() as connection:
+            return totals.preferred_syntaxes(connection)
+
+    def recall(self, held: Held) -> Iterator[memoryview]:
+        """The data set of a held instance, verified; see `recall.data_set`."""
+        return recall.data_set(self._packs, self.hospital, held)

@@ -1,0 +1,93 @@
+"""The live index database of a hospital, which a rebuild may replace under running processes.
+
+A small file names the live database. Readers look at it before each use; writers look again after
+they hold the write lock, so no row is ever written to a database that was replaced.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.index.database import Connection, Database
+from harmoni.vault.keyring import Keyring
+from harmoni.vault.layout import Layout
+from harmoni.vault.pack_ids import PackIds
+
+
+class LiveIndex:
+    """The hospital's index as this process sees it now.
+
+    Args:
+        files: the store.
+        layout: the hospital's names.
+        keyring: holds the databases' keys.
+    """
+
+    def __init__(self, files: Filesystem, layout: Layout, keyring: Keyring) -> None:
+        self._files = files
+        self._layout = layout
+        self._keyring = keyring
+        self._lock = threading.Lock()
+        self._stamp = (0, 0)
+        self._flushed = (0, 0)
+        self._database: Database | None = None
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """A connection for reading, of whatever database is live now."""
+        with self.database().reader() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A write transaction on the live database; see `Database.write`."""
+        while True:
+            database = self.database()
+            with database.write(durable=durable) as connection:
+                if database is self.database():
+                    yield connection
+                    return
+
+    def flush_if_changed(self) -> None:
+        """Make every committed row durable, unless nothing was written since the last time."""
+        database = self.database()
+        log = f"{database.path.name}-wal"
+        stamp = self._files.stamp(f"{self._layout.index}/{log}")
+        if stamp != self._flushed:
+            database.flush()
+            self._flushed = self._files.stamp(f"{self._layout.index}/{log}")
+
+    def database(self) -> Database:
+        """The live database, opened again after a swap."""
+        stamp = self._files.stamp(self._layout.current_index)
+        with self._lock:
+            if self._database is None or stamp != self._stamp:
+                self._database, self._stamp = self._open(), stamp
+            return self._database
+
+    def _open(self) -> Database:
+        index_id = self._files.read(self._layout.current_index).decode("ascii").strip()
+        return Database.open(
+            self._files.path(self._layout.index_database(index_id)),
+            self._keyring.index_key(index_id),
+        )
+
+
+def create_index(
+    files: Filesystem, layout: Layout, keyring: Keyring, pack_ids: PackIds
+) -> tuple[str, Database]:
+    """Make a new, empty index database that is not live yet.
+
+    Returns:
+        Its id and the database. The caller makes it live with `make_live`.
+    """
+    index_id = str(pack_ids.mint())
+    key = keyring.create_index_key(index_id)
+    return index_id, Database.create(files.path(layout.index_database(index_id)), key)
+
+
+def make_live(files: Filesystem, layout: Layout, index_id: str) -> None:
+    """Let everybody use another index database from now on, durably."""
+    files.sync_directory(layout.index)
+    files.replace(layout.current_index, f"{index_id}\n".encode())

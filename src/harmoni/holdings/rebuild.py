@@ -1,0 +1,177 @@
+"""Building the index anew from packs and keys alone, beside the live one, and swapping.
+
+The tails of sealed packs say everything; packs that are still open are walked. While the swap holds
+the live index's write lock nobody's row can be lost: a waiting writer finds the new database.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.evidence.seal_log import SealLog, SealRecord
+from harmoni.holdings import listing
+from harmoni.holdings.live_index import LiveIndex, create_index, make_live
+from harmoni.holdings.survey import survey
+from harmoni.index import commitment, equality, ingest, packs
+from harmoni.index.database import Database
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld
+from harmoni.model.identifiers import PackId
+from harmoni.sealing.pack import PackKind
+from harmoni.vault import reader
+from harmoni.vault.keyring import Keyring
+from harmoni.vault.layout import PACK_SUFFIX, Layout
+from harmoni.vault.pack_ids import PackIds
+
+Progress = Callable[[int, int], None]
+"""Called with packs done and packs in all."""
+
+
+def _unseen(_done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildReport:
+    """What a rebuild found."""
+
+    packs: int
+    instances: int
+    unreadable: tuple[str, ...]
+    """Packs that could not be read, each with the reason; repair them from another copy."""
+    equal: bool | None
+    """Whether the new index says what the old one said; None if the old one cannot be read."""
+
+
+class Rebuilder:
+    """Rebuilds one hospital's index.
+
+    Args:
+        files: the store.
+        layout: the hospital's names.
+        keyring: its keys.
+        index: the live index.
+        log: spares reading whole packs for their hash; without its records they are read.
+        pack_ids: gives the new index its id.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: Filesystem,
+        layout: Layout,
+        keyring: Keyring,
+        index: LiveIndex,
+        log: SealLog,
+        pack_ids: PackIds,
+    ) -> None:
+        self._files = files
+        self._layout = layout
+        self._keyring = keyring
+        self._index = index
+        self._pack_ids = pack_ids
+        self._log = log
+        self._logged: dict[PackId, SealRecord] = {}
+        self._unreadable: dict[str, str] = {}
+        self._instances = 0
+        self._seen: set[PackId] = set()
+
+    def rebuild(self, progress: Progress = _unseen) -> RebuildReport:
+        """Build, compare, take over what only the old index knows, and swap.
+
+        Raises:
+            OutOfResources, StorageFailed: the live index stays as it is.
+        """
+        index_id, fresh = create_index(self._files, self._layout, self._keyring, self._pack_ids)
+        self._read_sealed(fresh, progress)
+        try:
+            old = self._index.database()
+        except HarmoniError:
+            # Lost or unreadable: nothing can be compared or taken over, and nobody can write.
+            self._catch_up(fresh)
+            make_live(self._files, self._layout, index_id)
+            return self._report(equal=None)
+        with old.write() as connection:
+            self._catch_up(fresh)
+            with fresh.write(durable=True) as target:
+                commitment.take_over(connection, target)
+            with fresh.reader() as rebuilt:
+                equal = equality.digest(connection) == equality.digest(rebuilt)
+            make_live(self._files, self._layout, index_id)
+        return self._report(equal=equal)
+
+    def _report(self, *, equal: bool | None) -> RebuildReport:
+        return RebuildReport(
+            packs=len(self._seen),
+            instances=self._instances,
+            unreadable=tuple(f"{name}: {reason}" for name, reason in self._unreadable.items()),
+            equal=equal,
+        )
+
+    def _read_sealed(self, fresh: Database, progress: Progress) -> None:
+        self._logged = {record.pack_id: record for record in self._log.readable()}
+        names = [
+            f"{self._layout.sealed_packs}/{folder}/{name}"
+            for folder in self._files.names(self._layout.sealed_packs)
+            for name in self._files.names(f"{self._layout.sealed_packs}/{folder}")
+            if name.endswith(PACK_SUFFIX)
+        ]
+        for done, name in enumerate(names):
+            pack_id = PackId(name.rpartition("/")[2].removesuffix(PACK_SUFFIX))
+            if pack_id not in self._seen:
+                self._add(fresh, name, pack_id)
+            progress(done + 1, len(names))
+
+    def _add(self, fresh: Database, name: str, pack_id: PackId) -> None:
+        try:
+            with self._files.open(name) as file:
+                sealed = listing.read(file, self._keyring)
+                contents = sealed.manifest
+                facts = (
+                    survey(file, self._keyring).facts() if contents.kind is PackKind.EVENTS else []
+                )
+                record = self._logged.get(pack_id)
+                sha256 = (
+                    reader.running_hash(file, sealed.footer.pack_size).digest()
+                    if record is None
+                    else record.sha256
+                )
+        except (Damaged, NotHeld) as error:
+            self._unreadable[name] = str(error)
+            return
+        with fresh.write() as connection:
+            ingest.record(connection, contents.instances)
+            ingest.record_facts(connection, facts)
+            packs.sealed(
+                connection,
+                packs.SealedPack(
+                    pack_id=pack_id,
+                    kind=contents.kind,
+                    size_bytes=sealed.footer.pack_size,
+                    sha256=sha256,
+                    root=contents.root,
+                    sealed_at_ms=contents.sealed_ms,
+                ),
+            )
+        self._seen.add(pack_id)
+        self._instances += len(contents.instances)
+
+    def _catch_up(self, fresh: Database) -> None:
+        """Add what was sealed meanwhile and what is still open."""
+        self._read_sealed(fresh, _unseen)
+        for name in self._files.names(self._layout.open_packs):
+            if not name.endswith(PACK_SUFFIX):
+                continue
+            pack_id = PackId(name.removesuffix(PACK_SUFFIX))
+            if pack_id in self._seen:
+                continue
+            try:
+                with self._files.open(self._layout.open_pack(pack_id)) as file:
+                    found = survey(file, self._keyring)
+            except (Damaged, NotHeld) as error:
+                self._unreadable[name] = str(error)
+                continue
+            with fresh.write() as connection:
+                packs.opened(connection, pack_id, found.readme.kind)
+                ingest.record(connection, found.instances)
+                ingest.record_facts(connection, found.facts())
+            self._instances += len(found.instances)

@@ -1,0 +1,285 @@
+"""Finishing a pack: recovery after a crash and sealing are one act.
+
+A pack whose lock is free belongs to nobody: its worker let go, or died. It is walked, every segment
+is opened, hashes are compared with those that were taken on the wire, and what was never
+acknowledged at the torn end is cut. Then come manifest, public table and footer, a re-read, the log
+record, a flushed commit, and the move to its place. Each step can be repeated after a crash.
+
+An acknowledged member that does not verify is never cut: it is flagged and reported.
+"""
+
+from dataclasses import dataclass
+
+from harmoni.backends.filesystem import File, Filesystem
+from harmoni.dicom.scanner import SCANNER_VERSION
+from harmoni.evidence.seal_log import SealLog, SealRecord
+from harmoni.holdings import listing
+from harmoni.holdings.live_index import LiveIndex
+from harmoni.holdings.survey import Survey, survey
+from harmoni.index import ingest, lookup, packs
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
+from harmoni.model.identifiers import HospitalId, PackId
+from harmoni.runtime.clock import Clock
+from harmoni.sealing import manifest, pack, tail
+from harmoni.vault import reader
+from harmoni.vault.keyring import Keyring
+from harmoni.vault.layout import PACK_SUFFIX, PART_SUFFIX, Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What finishing one pack came to."""
+
+    pack_id: PackId
+    sealed: SealRecord | None
+    """None when the pack held nothing that counts and is gone."""
+    adopted: int
+    """Whole members that had no row: stored, but not acknowledged."""
+    cut_bytes: int
+    """Bytes of a torn end that nobody was told about."""
+    damaged: tuple[lookup.Held, ...]
+    """Acknowledged members that do not verify."""
+
+
+class Sealer:
+    """Finishes the packs of one hospital that nobody holds.
+
+    Args:
+        files: the store.
+        hospital: whose packs.
+        keyring: the hospital's keys.
+        index: its live index.
+        log: its seal log at this site.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: Filesystem,
+        hospital: HospitalId,
+        keyring: Keyring,
+        index: LiveIndex,
+        log: SealLog,
+        clock: Clock,
+    ) -> None:
+        self._files = files
+        self._keyring = keyring
+        self._index = index
+        self._log = log
+        self._clock = clock
+        self._layout = Layout(hospital)
+
+    def finish_free(self) -> tuple[list[Finished], dict[PackId, str]]:
+        """Finish every pack whose lock is free.
+
+        Returns:
+            What was finished, and for each pack that could not be, why: it stays as it is and is
+            tried again.
+        """
+        finished, failures = [], {}
+        for name in self._files.names(self._layout.open_packs):
+            if not name.endswith(PACK_SUFFIX):
+                continue
+            pack_id = PackId(name.removesuffix(PACK_SUFFIX))
+            try:
+                done = self.finish(pack_id)
+            except HarmoniError as error:
+                failures[pack_id] = f"{error.code} {error}"
+            else:
+                if done is not None:
+                    finished.append(done)
+        return finished, failures
+
+    def finish(self, pack_id: PackId) -> Finished | None:
+        """Finish one pack; None if somebody else holds it or has finished it.
+
+        Raises:
+            Damaged: nothing of it can be read although rows say that it was acknowledged.
+            OutOfResources, StorageFailed: it stays as it is.
+        """
+        name = self._layout.open_pack(pack_id)
+        try:
+            file = self._files.open(name, writable=True)
+        except NotHeld:
+            return None
+        with file:
+            if not file.lock() or not self._files.exists(name):
+                return None
+            self._drop_parts(pack_id)
+            # Whoever wrote it may have died between write and flush: flush, then forget, so that
+            # what is verified is what the disk says and not what the cache remembers.
+            file.sync()
+            file.forget_cache()
+            return self._finish(file, pack_id)
+
+    def _finish(self, file: File, pack_id: PackId) -> Finished:
+        with self._index.reader() as connection:
+            rows = lookup.members(connection, pack_id)
+        try:
+            found = survey(file, self._keyring)
+        except Damaged:
+            if rows:
+                raise
+            # The README itself was torn: nothing after it was ever flushed.
+            return self._discard(file, pack_id)
+        verified = {instance.location: instance.identity for instance in found.instances}
+        damaged = tuple(row for row in rows if verified.get(row.location) != row.identity)
+        if not found.members and not damaged:
+            return self._discard(file, pack_id)
+        end = max([found.end, *(_end(row) for row in damaged)])
+        known = {row.location for row in rows}
+        cut_bytes = 0
+        record = self._whole_tail(file, found, end)
+        if record is None:
+            cut_bytes = file.size_bytes() - end
+            file.truncate(end)
+            record = self._write_tail(file, found, end)
+            self._log.append(record)
+        else:
+            # Interrupted between the tail and the move: the log may have its record already.
+            self._log_once(record)
+        self._settle(file, found, record, damaged)
+        return Finished(
+            pack_id=pack_id,
+            sealed=record,
+            adopted=sum(instance.location not in known for instance in found.instances),
+            cut_bytes=cut_bytes,
+            damaged=damaged,
+        )
+
+    def _write_tail(self, file: File, found: Survey, end: int) -> SealRecord:
+        """Append manifest, public table and footer, flush, and read them back."""
+        readme = found.readme
+        sealed_ms = self._clock.now_ms()
+        events = tuple(listed for listed, _ in found.events)
+        root = (
+            manifest.event_root(events)
+            if readme.kind is pack.PackKind.EVENTS
+            else manifest.pack_root(found.instances)
+        )
+        contents = manifest.Manifest(
+            hospital=readme.hospital,
+            site=readme.site,
+            pack_id=readme.pack_id,
+            kind=readme.kind,
+            opened_ms=readme.pack_id.time_ms,
+            sealed_ms=sealed_ms,
+            root=root,
+            scanner_version=SCANNER_VERSION,
+            instances=tuple(found.instances),
+            events=events,
+        )
+        written = tail.tail(
+            manifest_ciphertext=listing.encrypt(contents, self._keyring.data_key(readme.key_id)),
+            public=pack.PublicTable(
+                pack_id=readme.pack_id,
+                hospital=readme.hospital,
+                site=readme.site,
+                kind=readme.kind,
+                key_id=readme.key_id,
+                members=tuple(found.members),
+            ),
+            offset=end,
+            mtime_s=sealed_ms // 1000,
+            prefix_hash=reader.running_hash(file, end),
+        )
+        file.write([written.data], end)
+        file.sync()
+        file.forget_cache()
+        if file.read(end, len(written.data)) != written.data:
+            raise StorageFailed(
+                f"{file.name}: the tail reads back differently than it was written; "
+                "check the disk before trusting it again"
+            )
+        return SealRecord(
+            kind=readme.kind.value,
+            pack_id=readme.pack_id,
+            size_bytes=written.pack_size,
+            sha256=written.sha256,
+            root=root,
+            sealed_at_ms=sealed_ms,
+        )
+
+    def _whole_tail(self, file: File, found: Survey, end: int) -> SealRecord | None:
+        """The record of a pack that was sealed already, but not yet moved; None if it was not."""
+        try:
+            sealed = listing.read(file, self._keyring)
+        except Damaged:
+            return None
+        footer = sealed.footer
+        if footer.tail_offset != end:
+            return None
+        size_bytes = footer.pack_size
+        body_end = size_bytes - tail.FOOTER_FROM_END
+        running = reader.running_hash(file, body_end)
+        if running.digest() != footer.sha256:
+            return None
+        running.update(file.read(body_end, tail.FOOTER_FROM_END))
+        return SealRecord(
+            kind=found.readme.kind.value,
+            pack_id=found.readme.pack_id,
+            size_bytes=size_bytes,
+            sha256=running.digest(),
+            root=sealed.manifest.root,
+            sealed_at_ms=sealed.manifest.sealed_ms,
+        )
+
+    def _log_once(self, record: SealRecord) -> None:
+        logged = self._log.find(record.pack_id)
+        if logged is None:
+            self._log.append(record)
+        elif logged != record:
+            raise Damaged(
+                f"pack {record.pack_id} is not what the seal log recorded of it; "
+                "fetch it from another copy"
+            )
+
+    def _settle(
+        self, file: File, found: Survey, record: SealRecord, damaged: tuple[lookup.Held, ...]
+    ) -> None:
+        """Flushed rows, then the new place: in this order, each step repeatable."""
+        pack_id = record.pack_id
+        with self._index.write(durable=True) as connection:
+            ingest.record(connection, found.instances)
+            ingest.record_facts(connection, found.facts())
+            packs.sealed(
+                connection,
+                packs.SealedPack(
+                    pack_id=pack_id,
+                    kind=found.readme.kind,
+                    size_bytes=record.size_bytes,
+                    sha256=record.sha256,
+                    root=record.root,
+                    sealed_at_ms=record.sealed_at_ms,
+                ),
+            )
+            for row in damaged:
+                packs.flag_damaged(connection, row.sop_instance_uid, row.location)
+        file.make_read_only()
+        folder = f"{self._layout.sealed_packs}/{pack_id.folder}"
+        self._files.make_directory(folder)
+        self._files.rename(self._layout.open_pack(pack_id), self._layout.sealed_pack(pack_id))
+        self._files.sync_directory(folder)
+        self._files.sync_directory(self._layout.open_packs)
+
+    def _discard(self, file: File, pack_id: PackId) -> Finished:
+        """Remove a pack in which nothing was ever acknowledged or whole."""
+        cut_bytes = file.size_bytes()
+        with self._index.write() as connection:
+            packs.forget(connection, pack_id)
+        self._files.remove(self._layout.open_pack(pack_id))
+        self._files.sync_directory(self._layout.open_packs)
+        return Finished(pack_id=pack_id, sealed=None, adopted=0, cut_bytes=cut_bytes, damaged=())
+
+    def _drop_parts(self, pack_id: PackId) -> None:
+        """Part files of a pack without a writer hold nothing that was acknowledged."""
+        for name in self._files.names(self._layout.open_packs):
+            if name.startswith(f"{pack_id}.") and name.endswith(PART_SUFFIX):
+                self._files.remove(f"{self._layout.open_packs}/{name}")
+
+
+def _end(row: lookup.Held) -> int:
+    """Where a member ends by its row, padding included."""
+    location = row.location
+    return location.offset + location.size_bytes + -location.size_bytes % 512

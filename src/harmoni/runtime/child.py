@@ -1,0 +1,49 @@
+"""A process under a supervisor, seen from inside: it says when it is ready, and never outlives it.
+
+The supervisor hands two pipes down by the environment. Without them (a process started by hand)
+both acts do nothing.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+PARENT_FD_VARIABLE: Final = "HARMONI_PARENT_FD"
+READY_FD_VARIABLE: Final = "HARMONI_READY_FD"
+READY_LINE: Final = b"ready\n"
+
+
+def announce_ready() -> None:
+    """Tell the supervisor, once, that this process serves now."""
+    number = os.environ.pop(READY_FD_VARIABLE, None)
+    if number is None:
+        return
+    with os.fdopen(int(number), "wb", buffering=0) as pipe:
+        pipe.write(READY_LINE)
+
+
+class ParentWatch:
+    """A thread that notices the supervisor's death, however it died.
+
+    The supervisor holds the only writing end of a pipe and never writes: it ends with it.
+
+    Args:
+        on_lost: called in the watching thread once the supervisor is gone; it ends this process,
+            usually like SIGTERM does.
+    """
+
+    def __init__(self, on_lost: Callable[[], None]) -> None:
+        self._on_lost = on_lost
+        number = os.environ.pop(PARENT_FD_VARIABLE, None)
+        if number is None:
+            return
+        pipe = int(number)
+        os.set_inheritable(pipe, False)  # noqa: FBT003 - the parameter is positional only
+        threading.Thread(target=self._watch, args=(pipe,), name="parent-watch", daemon=True).start()
+
+    def _watch(self, pipe: int) -> None:
+        while os.read(pipe, 1):
+            pass
+        os.close(pipe)
+        self._on_lost()

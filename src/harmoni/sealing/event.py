@@ -1,0 +1,69 @@
+"""Events: facts that no instance holds, each an encrypted member of an event pack.
+
+An event's bytes are one JSON document: kind, time, salt and a body whose fields belong to the kind.
+The body may hold patient data; the kind and the time stand in the manifest as well and must not.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from harmoni.model.errors import InvalidInput
+from harmoni.sealing import document
+from harmoni.sealing.document import Json
+from harmoni.sealing.streaming import Buffer
+
+SALT_BYTES: Final = 32
+_KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One fact.
+
+    Raises:
+        InvalidInput: a kind that is no word of a-z, 0-9 and '-', or a salt of another length.
+    """
+
+    kind: str
+    """What happened, such as "tombstone" or "commitment"."""
+    at_ms: int
+    """When, in milliseconds since 1970, UTC."""
+    body: Mapping[str, Json]
+    """The facts themselves; the kind decides which fields it has."""
+    salt: bytes
+    """32 random bytes that hide the event in the pack root and in the log."""
+
+    def __post_init__(self) -> None:
+        if _KIND.fullmatch(self.kind) is None:
+            raise InvalidInput(f"{self.kind!r} is no kind of event: it must match {_KIND.pattern}")
+        if len(self.salt) != SALT_BYTES:
+            raise InvalidInput(f"an event's salt has {SALT_BYTES} bytes, not {len(self.salt)}")
+
+    def encode(self) -> bytes:
+        """The bytes to encrypt."""
+        return document.encode(
+            {
+                "version": document.FORMAT_VERSION,
+                "kind": self.kind,
+                "time": document.time_text(self.at_ms),
+                "salt": document.octets_text(self.salt),
+                "body": self.body,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: Buffer) -> Self:
+        """Read an opened event member.
+
+        Raises:
+            Damaged: it is not one.
+        """
+        fields = document.decode(data, "an event")
+        return cls(
+            kind=fields.matching("kind", _KIND),
+            at_ms=fields.time_ms("time"),
+            body=fields.mapping("body"),
+            salt=fields.octets("salt", SALT_BYTES),
+        )

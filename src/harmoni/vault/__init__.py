@@ -1,0 +1,1 @@
+"""Packs and keys on disk: written by one process, read by many, sealed once."""

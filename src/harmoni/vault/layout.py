@@ -1,0 +1,120 @@
+"""Where things of one hospital lie below a data directory (ARCHITECTURE.md, "On disk").
+
+Every part of a name here is an identifier of ours with a checked alphabet; no name comes from a
+peer.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.model.identifiers import HospitalId, PackId, SiteId, WriterId
+
+PACK_SUFFIX: Final = ".tar"
+PART_SUFFIX: Final = ".part"
+FENCED_SUFFIX: Final = ".fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The names of one hospital's files."""
+
+    hospital: HospitalId
+
+    @property
+    def packs(self) -> str:
+        """The folder with all packs."""
+        return f"packs/{self.hospital}"
+
+    @property
+    def open_packs(self) -> str:
+        """The folder of packs that are not sealed yet."""
+        return f"{self.packs}/open"
+
+    @property
+    def sealed_packs(self) -> str:
+        """The folder of folders of sealed packs."""
+        return f"{self.packs}/p"
+
+    def open_pack(self, pack_id: PackId) -> str:
+        """A pack while it is written."""
+        return f"{self.open_packs}/{pack_id}{PACK_SUFFIX}"
+
+    def fenced(self, pack_id: PackId) -> str:
+        """The mark of a pack on which a write or a flush failed."""
+        return f"{self.open_packs}/{pack_id}{FENCED_SUFFIX}"
+
+    def part(self, pack_id: PackId, sequence: int) -> str:
+        """A large instance on its way into a pack, encrypted."""
+        return f"{self.open_packs}/{pack_id}.{sequence:08d}{PART_SUFFIX}"
+
+    def sealed_pack(self, pack_id: PackId) -> str:
+        """A pack after it was sealed."""
+        return f"{self.sealed_packs}/{pack_id.folder}/{pack_id}{PACK_SUFFIX}"
+
+    @property
+    def keys(self) -> str:
+        """The folder of everything wrapped: key blocks, epochs, index keys."""
+        return f"keys/{self.hospital}"
+
+    def key_block(self, writer: str, block: str) -> str:
+        """A key block, under the writer that minted it."""
+        return f"{self.keys}/{writer}/{block}"
+
+    def writer_keys(self, writer: WriterId) -> str:
+        """The folder of one writer's key blocks."""
+        return f"{self.keys}/{writer}"
+
+    @property
+    def epochs(self) -> str:
+        """The folder of epoch keys."""
+        return f"{self.keys}/epochs"
+
+    def epoch(self, site: SiteId, month: str) -> str:
+        """The epoch key of a site for a month, an age file."""
+        return f"{self.epochs}/{site}-{month}.age"
+
+    @property
+    def index_keys(self) -> str:
+        """The folder of index keys."""
+        return f"{self.keys}/index"
+
+    def index_key(self, index_id: str) -> str:
+        """The key of one index database, an age file."""
+        return f"{self.index_keys}/{index_id}.age"
+
+    @property
+    def recovery_recipient(self) -> str:
+        """The public part of the hospital's recovery identity."""
+        return f"{self.keys}/recovery.recipient"
+
+    def identity(self, site: SiteId) -> str:
+        """The site's private identity for this hospital, wrapped by custody."""
+        return f"custody/{self.hospital}.{site}.identity"
+
+    @property
+    def index(self) -> str:
+        """The folder of index databases."""
+        return f"index/{self.hospital}"
+
+    def index_database(self, index_id: str) -> str:
+        """One index database."""
+        return f"{self.index}/{index_id}.sqlite"
+
+    @property
+    def current_index(self) -> str:
+        """The small file that names the live index database."""
+        return f"{self.index}/current"
+
+    def prepare(self, files: Filesystem, site: SiteId) -> None:
+        """Make the folders that do not exist yet, durably."""
+        for folder in (
+            self.open_packs,
+            self.sealed_packs,
+            self.epochs,
+            self.index_keys,
+            self.index,
+            "custody",
+            f"log/{self.hospital}/{site}",
+        ):
+            files.make_directory(folder)

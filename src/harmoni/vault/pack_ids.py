@@ -1,0 +1,36 @@
+"""Minting ids that never go backwards, whatever the clock does."""
+
+import os
+import threading
+from typing import Final
+
+from harmoni.model.identifiers import PackId
+from harmoni.runtime.clock import Clock
+
+_RANDOM_BYTES: Final = 9
+
+
+class PackIds:
+    """The ids that one process mints, for packs, key blocks and index databases.
+
+    Args:
+        clock: the time.
+        site_number: the site's number, 0 to 1023.
+        not_before_ms: the time of the newest id known, when the clock may have been set back.
+    """
+
+    def __init__(self, clock: Clock, site_number: int, not_before_ms: int = 0) -> None:
+        self._clock = clock
+        self._site_number = site_number
+        self._last_ms = not_before_ms
+        self._lock = threading.Lock()
+
+    def mint(self) -> PackId:
+        """The next id: later than every one before it."""
+        with self._lock:
+            self._last_ms = max(self._clock.now_ms(), self._last_ms + 1)
+            return PackId.build(
+                time_ms=self._last_ms,
+                site_number=self._site_number,
+                random=os.urandom(_RANDOM_BYTES),
+            )

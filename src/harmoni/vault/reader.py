@@ -1,0 +1,176 @@
+"""Reading packs: members found by walking or by location, opened segment by segment.
+
+Every segment is authenticated before a byte of it is handed out.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final
+
+from harmoni.backends.filesystem import File, Filesystem
+from harmoni.model.errors import Damaged, NotHeld
+from harmoni.model.identifiers import PackId
+from harmoni.sealing import pack, streaming, tail, tar
+from harmoni.vault.layout import Layout
+
+_RUN_BYTES: Final = 8 * streaming.SEGMENT_BYTES
+"""Ciphertext read and opened at once: eight whole segments."""
+_OPEN_PACKS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member met while walking a pack."""
+
+    name: str
+    header_offset: int
+    offset: int
+    size_bytes: int
+
+    @property
+    def end(self) -> int:
+        """Where the next member's header begins."""
+        return self.offset + self.size_bytes + tar.padding(self.size_bytes)
+
+
+def walk(file: File) -> Iterator[Member]:
+    """The members of a pack in order, by their tar headers alone.
+
+    Ends at the zero blocks, at the end of the file, or before the first header that is torn or
+    whose member would lie beyond the end: what follows was never acknowledged, or is damage that
+    the caller finds by comparing with what it knows.
+    """
+    size_bytes = file.size_bytes()
+    offset = 0
+    while offset + tar.BLOCK_BYTES <= size_bytes:
+        room = min(tar.PAX_HEADER_BYTES, size_bytes - offset)
+        try:
+            header = tar.parse_member_header(file.read(offset, room))
+        except Damaged:
+            return
+        if header is None or offset + header.header_bytes + header.size_bytes > size_bytes:
+            return
+        member = Member(header.name, offset, offset + header.header_bytes, header.size_bytes)
+        yield member
+        offset = member.end
+
+
+def read_readme(file: File) -> pack.Readme:
+    """The plain first member of a pack: which pack it is and which key opens it.
+
+    Raises:
+        Damaged: it is altered or cut.
+    """
+    member = next(walk(file), None)
+    if member is None or member.name != pack.README_NAME:
+        raise Damaged(f"{file.name} does not begin with a README; use another copy")
+    return pack.Readme.decode(file.read(member.offset, member.size_bytes))
+
+
+def open_member(
+    file: File,
+    *,
+    offset: int,
+    size_bytes: int,
+    data_key: bytes,
+    associated_data: bytes,
+    observe: Callable[[bytes], object] | None = None,
+) -> Iterator[bytearray]:
+    """The plaintext of a member, in runs of up to 512 KiB, each authenticated before it is given.
+
+    Args:
+        file: the pack, or the part file of a large instance.
+        offset: where the ciphertext begins.
+        size_bytes: its length.
+        data_key: of the pack, or of the event.
+        associated_data: what the member must be bound to.
+        observe: is shown the ciphertext of each run, in order, before it is opened.
+
+    Raises:
+        Damaged: a segment fails; nothing of its run was given.
+    """
+    decryptor = None
+    for start in range(0, max(size_bytes, 1), _RUN_BYTES):
+        run = file.read(offset + start, min(_RUN_BYTES, size_bytes - start))
+        if observe is not None:
+            observe(run)
+        ciphertext = memoryview(run)
+        if decryptor is None:
+            decryptor = streaming.Decryptor(
+                data_key=data_key,
+                associated_data=associated_data,
+                header=ciphertext[: streaming.HEADER_BYTES],
+                ciphertext_size=size_bytes,
+            )
+            ciphertext = ciphertext[streaming.HEADER_BYTES :]
+        yield decryptor.open_run(start // streaming.SEGMENT_BYTES, ciphertext)
+
+
+def running_hash(file: File, size_bytes: int) -> tail.Hash:
+    """A SHA-256 that has taken the first so many bytes of a file and can take more."""
+    running = hashlib.sha256()
+    for offset in range(0, size_bytes, _RUN_BYTES):
+        running.update(file.read(offset, min(_RUN_BYTES, size_bytes - offset)))
+    return running
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPack:
+    """A pack that is open for reading, with its key."""
+
+    file: File
+    pack_id: PackId
+    data_key: bytes
+
+
+class PackReader:
+    """The packs of one hospital, opened as they are asked for; the last 64 stay open.
+
+    Args:
+        files: the store.
+        layout: the hospital's names.
+        data_key: finds a data key by the id that stands in a pack.
+    """
+
+    def __init__(self, files: Filesystem, layout: Layout, data_key: Callable[[str], bytes]) -> None:
+        self._files = files
+        self._layout = layout
+        self._data_key = data_key
+        self._opened: OrderedDict[PackId, OpenedPack] = OrderedDict()
+        self._lock = Lock()
+
+    def open(self, pack_id: PackId) -> OpenedPack:
+        """A pack, sealed or still open.
+
+        Raises:
+            NotHeld: neither is there: the pack is missing.
+            Damaged: its README cannot be read.
+        """
+        with self._lock:
+            opened = self._opened.get(pack_id)
+            if opened is None:
+                opened = self._open(pack_id)
+                self._opened[pack_id] = opened
+                if len(self._opened) > _OPEN_PACKS:
+                    # Not closed here: a reader may be in the middle of it. The file closes when
+                    # the last reference goes.
+                    self._opened.popitem(last=False)
+            else:
+                self._opened.move_to_end(pack_id)
+            return opened
+
+    def _open(self, pack_id: PackId) -> OpenedPack:
+        # Sealed first; a pack that is sealed between the two looks is met by the third.
+        names = (self._layout.sealed_pack(pack_id), self._layout.open_pack(pack_id))
+        for name in (*names, names[0]):
+            try:
+                file = self._files.open(name)
+            except NotHeld:
+                continue
+            return OpenedPack(file, pack_id, self._data_key(read_readme(file).key_id))
+        raise NotHeld(
+            f"pack {pack_id} of {self._layout.hospital} is missing; repair it from another copy"
+        )

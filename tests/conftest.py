@@ -1,0 +1,44 @@
+"""What every test shares: how hard hypothesis looks, and other vendors' tools."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import tls_material as material
+
+settings.register_profile("default", deadline=None, max_examples=100)
+settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
+settings.register_profile(
+    "deep", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
+)
+
+
+@pytest.fixture(scope="session")
+def peer() -> Callable[[str], str]:
+    """Give the path of another vendor's tool, such as `peer("/usr/bin/echoscu")`.
+
+    A tool that is not installed fails the test where CI is set; elsewhere the test is skipped
+    and says so, since a developer's machine may do without.
+    """
+
+    def require(path: str) -> str:
+        if Path(path).is_file() and os.access(path, os.X_OK):
+            return path
+        reason = f"{path} is not installed: run `make peers`"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return require
+
+
+@pytest.fixture(scope="session")
+def tls_material(tmp_path_factory: pytest.TempPathFactory) -> material.TLSMaterial:
+    """Certificates of a server, a client, an expired and a foreign node (tests/tls_material.py)."""
+    return material.create(tmp_path_factory.mktemp("tls"))

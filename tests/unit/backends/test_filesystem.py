@@ -1,0 +1,164 @@
+import errno
+import os
+
+import pytest
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.model.errors import AlreadyHeld, Damaged, NotHeld, OutOfResources, StorageFailed
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Filesystem(tmp_path)
+
+
+def test_buffers_land_one_after_another_at_their_offset(store):
+    with store.create("a") as file:
+        assert file.write([b"xx", b"", bytearray(b"yy"), memoryview(b"zz")], 3) == 6
+
+    assert store.read("a") == b"\0\0\0xxyyzz"
+
+
+def test_more_buffers_than_one_call_takes_are_all_written(store):
+    with store.create("a") as file:
+        file.write([b"%04d" % number for number in range(3000)], 0)
+
+    assert store.read("a") == b"".join(b"%04d" % number for number in range(3000))
+
+
+def test_a_short_write_is_continued(store, monkeypatch):
+    whole = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda fd, views, at: whole(fd, [views[0][:3]], at))
+    with store.create("a") as file:
+        file.write([b"abcdefgh", b"ij"], 0)
+
+    assert store.read("a") == b"abcdefghij"
+
+
+def test_create_never_touches_what_exists(store):
+    store.create("a").write([b"old"], 0)
+    with pytest.raises(AlreadyHeld):
+        store.create("a")
+
+    assert store.read("a") == b"old"
+
+
+def test_publish_never_overwrites_and_leaves_nothing_beside(store):
+    store.make_directory("d/e")
+    store.publish("d/e/a", b"first")
+    with pytest.raises(AlreadyHeld):
+        store.publish("d/e/a", b"second")
+
+    assert store.read("d/e/a") == b"first"
+    assert store.names("d/e") == ["a"]
+
+
+def test_publish_flushes_the_file_before_its_name_and_the_folder_after(store, monkeypatch):
+    acts = []
+    for name in ("fdatasync", "link", "fsync"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *args, real=real, name=name: (acts.append(name), real(*args))[1]
+        )
+    store.publish("a", b"data")
+
+    assert acts == ["fdatasync", "link", "fsync"]
+
+
+def test_replace_puts_new_content_in_place(store):
+    store.publish("a", b"first")
+    store.replace("a", b"second")
+
+    assert store.read("a") == b"second"
+    assert store.names("") == ["a"]
+
+
+def test_a_lock_is_free_again_when_its_file_is_closed(store):
+    first = store.create("a")
+    second = store.open("a")
+    assert first.lock()
+    assert not second.lock()
+
+    first.close()
+
+    assert second.lock()
+
+
+def test_reading_beyond_the_end_is_damage(store):
+    with store.create("a") as file:
+        file.write([b"abc"], 0)
+        with pytest.raises(Damaged):
+            file.read(1, 3)
+
+
+def test_copy_takes_the_whole_source(store):
+    with store.create("a") as source, store.create("b") as target:
+        source.write([b"0123456789" * 1000], 0)
+        target.copy_from(source, size_bytes=10_000, offset=5)
+
+    assert store.read("b") == b"\0" * 5 + b"0123456789" * 1000
+
+
+def test_copy_from_a_source_that_ends_early_is_a_failure(store):
+    with store.create("a") as source, store.create("b") as target, pytest.raises(StorageFailed):
+        target.copy_from(source, size_bytes=1, offset=0)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, OutOfResources),
+        (errno.EDQUOT, OutOfResources),
+        (errno.EIO, StorageFailed),
+        (errno.EROFS, StorageFailed),
+    ],
+)
+def test_a_failing_system_call_becomes_an_error_of_ours(store, monkeypatch, number, expected):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    with store.create("a") as file:
+        monkeypatch.setattr(os, "pwritev", fail)
+        monkeypatch.setattr(os, "fdatasync", fail)
+        with pytest.raises(expected):
+            file.write([b"x"], 0)
+        with pytest.raises(expected):
+            file.sync()
+
+
+def test_a_failed_publish_leaves_nothing(store, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(OutOfResources):
+        store.publish("a", b"data")
+
+    assert store.names("") == []
+
+
+def test_what_is_not_there_is_not_held(store):
+    with pytest.raises(NotHeld):
+        store.open("nothing")
+    assert store.names("nothing") == []
+    assert not store.exists("nothing")
+
+
+def test_an_exclusive_section_waits_for_the_other(store):
+    with store.exclusively("lock"), store.open("lock") as other:
+        assert not other.lock()
+    with store.open("lock") as other:
+        assert other.lock()
+
+
+def test_a_sealed_file_is_read_only(store):
+    with store.create("a") as file:
+        file.make_read_only()
+
+    assert (store.path("a").stat().st_mode & 0o777) == 0o400
+
+
+def test_free_space_is_told(store):
+    assert store.free_bytes() > 0
+    store.publish("a", b"12345")
+    assert store.size_bytes("a") == 5

@@ -1,0 +1,37 @@
+"""The demo's ports are different, free, and stay what they were."""
+
+import json
+import socket
+
+import pytest
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.demo import ports
+from harmoni.model.errors import ConfigurationError
+
+
+def test_ports_are_different_and_remembered(tmp_path):
+    store = Filesystem(tmp_path)
+    first = ports.settle(store, ours=["a", "b"], peers=["p"])
+    assert len(set(first.values())) == 3
+    assert ports.settle(store, ours=["a", "b"], peers=["p"]) == first
+
+
+def test_a_port_of_ours_that_is_taken_is_given_up_and_a_peers_is_not(tmp_path):
+    store = Filesystem(tmp_path)
+    with socket.socket() as ours, socket.socket() as theirs:
+        for taken in (ours, theirs):
+            taken.bind((ports.HOST, 0))
+            taken.listen()
+        remembered = {"a": ours.getsockname()[1], "p": theirs.getsockname()[1]}
+        store.publish(ports.FILE, json.dumps(remembered).encode())
+        settled = ports.settle(store, ours=["a"], peers=["p"])
+    assert settled["a"] != remembered["a"]
+    assert settled["p"] == remembered["p"]
+
+
+def test_a_broken_memory_is_named(tmp_path):
+    store = Filesystem(tmp_path)
+    store.publish(ports.FILE, b"{")
+    with pytest.raises(ConfigurationError, match="is not JSON"):
+        ports.settle(store, ours=["a"], peers=[])

@@ -1,0 +1,63 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.evidence.seal_log import SealLog, SealRecord
+from harmoni.model.errors import Damaged
+from harmoni.model.identifiers import HospitalId, PackId, SiteId
+
+
+def record(number):
+    pack_id = PackId.build(time_ms=number, site_number=1, random=b"\0" * 9)
+    return SealRecord(
+        kind="instances",
+        pack_id=pack_id,
+        size_bytes=number,
+        sha256=b"\1" * 32,
+        root=b"\2" * 32,
+        sealed_at_ms=number,
+    )
+
+
+@pytest.fixture
+def log(tmp_path):
+    return SealLog(Filesystem(tmp_path), HospitalId("hospital-a"), SiteId("dc1"))
+
+
+def test_records_are_numbered_without_gaps_and_read_back_equal(log):
+    assert [0, 1, 2] == [log.append(record(number)) for number in range(3)]
+    assert [(number, record(number)) for number in range(3)] == list(log.records())
+
+
+def test_sealers_at_once_never_share_a_number(log):
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda number: log.append(record(number)), range(40)))
+
+    assert sorted(numbers) == list(range(40))
+    assert len(list(log.records())) == 40
+
+
+def test_a_pack_is_found_by_its_id(log):
+    log.append(record(1))
+    log.append(record(2))
+
+    assert log.find(record(1).pack_id) == record(1)
+    assert log.find(record(3).pack_id) is None
+
+
+def test_a_missing_number_is_damage(log, tmp_path):
+    for number in range(3):
+        log.append(record(number))
+    (tmp_path / "log/hospital-a/dc1/000000000001.json").unlink()
+
+    with pytest.raises(Damaged, match="record 1 is missing"):
+        list(log.records())
+
+
+def test_a_record_that_cannot_be_read_is_damage(log, tmp_path):
+    log.append(record(0))
+    (tmp_path / "log/hospital-a/dc1/000000000000.json").write_bytes(b"{}")
+
+    with pytest.raises(Damaged):
+        log.find(record(0).pack_id)

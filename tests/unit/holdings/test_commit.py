@@ -1,0 +1,122 @@
+import pytest
+
+import house as houses
+from harmoni.dicom.commitment_data import Reference
+from harmoni.holdings.commit import CommitmentPolicy
+from harmoni.model.errors import HarmoniError
+
+REQUESTER = "GW_A"
+
+
+def reference(number, sop_class=houses.CT, sha256=None):
+    return Reference(sop_class_uid=sop_class, sop_instance_uid=houses.uid(number), sha256=sha256)
+
+
+def round_(house):
+    house.holding.commitments.resolve_all()
+    house.holding.recorder.packs.retire_due()
+    house.finish()
+    house.holding.commitments.resolve_all()
+    return house.holding.commitments.due(REQUESTER)
+
+
+def test_a_commitment_waits_for_the_seal_and_the_seal_is_asked_for(house):
+    house.store(houses.data_set(1), 1)
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+
+    assert round_(house) == []
+    house.clock.advance(20)
+    [due] = round_(house)
+    assert [item.failure_reason for item in due.references] == [None]
+    assert house.versions(1)[0].pack_state.value == "sealed"
+
+    house.holding.commitments.answered(REQUESTER, "1.2.3")
+    assert house.holding.commitments.due(REQUESTER) == []
+
+
+def test_what_was_committed_is_an_event_in_the_store(house):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+    round_(house)
+
+    with house.holding.index.reader() as connection:
+        [(kind, body)] = connection.execute("SELECT kind, body FROM fact").fetchall()
+    assert kind == "commitment"
+    assert '"copies": 1' in body
+    assert house.versions(1)[0].identity.sha256.hex() in body
+
+
+def test_an_unknown_instance_fails_only_after_its_grace(house):
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+    assert round_(house) == []
+    house.clock.advance(600)
+
+    [due] = round_(house)
+    assert [item.failure_reason for item in due.references] == [0x0112]
+
+
+def test_an_instance_that_arrives_within_the_grace_is_committed(house):
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+    house.clock.advance(300)
+    house.store(houses.data_set(1), 1)
+    house.seal()
+
+    [due] = round_(house)
+    assert [item.failure_reason for item in due.references] == [None]
+
+
+def test_another_class_and_another_hash_are_told_apart(house):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    house.holding.commitments.accept(
+        REQUESTER, "1.2.3", [reference(1, sop_class=houses.PALETTE), reference(1, sha256=b"x" * 32)]
+    )
+    house.clock.advance(600)
+
+    [due] = round_(house)
+    assert [item.failure_reason for item in due.references] == [0x0119, 0x0112]
+
+
+def test_commitment_means_that_every_version_is_safe(house):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    house.store(houses.data_set(1, pixels=b"another"), 1)
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+
+    assert round_(house) == []
+    house.clock.advance(20)
+    assert len(round_(house)) == 1
+
+
+def test_a_damaged_instance_is_not_committed(house):
+    from harmoni.index import packs
+
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    with house.holding.index.write() as connection:
+        packs.flag_damaged(connection, houses.uid(1), house.versions(1)[0].location)
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+
+    [due] = round_(house)
+    assert [item.failure_reason for item in due.references] == [0x0110]
+
+
+def test_fewer_verified_places_than_asked_for_wait_and_are_never_downgraded(tmp_path):
+    house = houses.make_house(tmp_path, policy=CommitmentPolicy(safe_copies=2, places=("dc1",)))
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+    house.clock.advance(1_000_000)
+
+    assert round_(house) == []
+    assert house.holding.commitments.waiting() == 1
+
+
+def test_the_same_transaction_again_changes_nothing_and_another_content_is_refused(house):
+    accept = house.holding.commitments.accept
+    accept(REQUESTER, "1.2.3", [reference(1)])
+    accept(REQUESTER, "1.2.3", [reference(1)])
+    with pytest.raises(HarmoniError):
+        accept(REQUESTER, "1.2.3", [reference(2)])
+    assert house.holding.commitments.waiting() == 1

@@ -1,0 +1,87 @@
+import os
+
+import house as houses
+from harmoni.index import equality
+
+
+def digest(house):
+    with house.holding.index.reader() as connection:
+        return equality.digest(connection)
+
+
+def fill(house):
+    for number in (1, 2, 3):
+        house.store(houses.data_set(number), number)
+    house.store(houses.data_set(1, pixels=b"another version"), 1, calling="CT_B")
+    house.seal()
+    house.store(houses.data_set(4, series="1.2.3", name="ΠΑΠΑΔΟΠΟΥΛΟΣ"), 4)
+    house.store(
+        houses.data_set(5, study=None, sop_class=houses.PALETTE), 5, sop_class=houses.PALETTE
+    )
+    house.holding.events.record("hold", {"study": houses.STUDY}, subject=houses.STUDY)
+
+
+def test_a_rebuild_from_packs_and_keys_gives_an_equal_index(house):
+    fill(house)
+    before = digest(house)
+    seen = []
+    report = house.holding.rebuilder().rebuild(lambda done, total: seen.append((done, total)))
+
+    assert report.equal is True
+    assert report.unreadable == ()
+    assert before == digest(house)
+    assert seen[-1] == (1, 1)
+    assert house.recall(house.versions(4)[0]) == houses.data_set(
+        4, series="1.2.3", name="ΠΑΠΑΔΟΠΟΥΛΟΣ"
+    )
+
+
+def test_a_rebuild_without_the_log_is_equal_too(house):
+    fill(house)
+    house.seal()
+    before = digest(house)
+    for path in house.files("log/hospital-a/dc1/*.json"):
+        path.unlink()
+
+    assert house.holding.rebuilder().rebuild().equal is True
+    assert before == digest(house)
+
+
+def test_a_lost_index_is_rebuilt_from_the_store(house):
+    fill(house)
+    house.seal()
+    house.holding.events.retire()
+    house.finish()
+    before = digest(house)
+    for path in house.files("index/hospital-a/*.sqlite*"):
+        path.unlink()
+    fresh = house.again("dc1-n1-cli")
+
+    assert fresh.holding.rebuilder().rebuild().equal is None
+    assert before == digest(fresh)
+
+
+def test_workers_go_on_recording_into_the_rebuilt_index(house):
+    house.store(houses.data_set(1), 1)
+    operator = house.again("dc1-n1-cli")
+    operator.holding.rebuilder().rebuild()
+    house.store(houses.data_set(2), 2)
+
+    assert operator.recall(operator.versions(2)[0]) == houses.data_set(2)
+    assert house.recall(house.versions(1)[0]) == houses.data_set(1)
+
+
+def test_a_pack_that_cannot_be_read_is_named_and_the_rest_is_rebuilt(house):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    [broken] = house.files("packs/hospital-a/p/*/*.tar")
+    house.store(houses.data_set(2, study="1.2.3"), 2)
+    house.seal()
+    broken.chmod(0o600)
+    broken.write_bytes(os.urandom(5000))
+    report = house.holding.rebuilder().rebuild()
+
+    assert [broken.name in text for text in report.unreadable] == [True]
+    assert report.equal is False
+    assert house.versions(1) == []
+    assert house.recall(house.versions(2)[0]) == houses.data_set(2, study="1.2.3")

@@ -1,0 +1,56 @@
+import socket
+from http.client import HTTPConnection
+
+import pytest
+
+from harmoni.net.http import Health, MonitoringServer
+
+
+@pytest.fixture
+def served():
+    state = {"health": Health(healthy=True, text="2 of 2 workers")}
+    server = MonitoringServer(
+        "127.0.0.1", 0, health=lambda: state["health"], render=lambda: b"harmoni_x_total 1.0\n"
+    )
+    yield server, state
+    server.close()
+
+
+def get(server, path):
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.getheader("Content-Type"), response.read()
+    finally:
+        connection.close()
+
+
+def test_a_healthy_process_answers_200(served):
+    server, _ = served
+    assert get(server, "/healthz") == (200, "text/plain; charset=utf-8", b"2 of 2 workers\n")
+
+
+def test_an_unhealthy_process_answers_503_and_says_why(served):
+    server, state = served
+    state["health"] = Health(healthy=False, text="disk full")
+    status, _, body = get(server, "/healthz?verbose")
+    assert (status, body) == (503, b"disk full\n")
+
+
+def test_metrics_are_prometheus_text(served):
+    server, _ = served
+    status, content_type, body = get(server, "/metrics")
+    assert (status, body) == (200, b"harmoni_x_total 1.0\n")
+    assert content_type.startswith("text/plain; version=0.0.4")
+
+
+def test_nothing_else_is_there(served):
+    server, _ = served
+    assert get(server, "/etc/passwd")[0] == 404
+
+
+def test_a_silent_client_does_not_keep_others_out(served):
+    server, _ = served
+    with socket.create_connection(("127.0.0.1", server.port)):
+        assert get(server, "/healthz")[0] == 200

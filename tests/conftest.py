@@ -1,12 +1,13 @@
 """What every test shares: how hard hypothesis looks, and other vendors' tools."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import archive_role as role
 import tls_material as material
 
 settings.register_profile("default", deadline=None, max_examples=100)
@@ -42,3 +43,10 @@ def peer() -> Callable[[str], str]:
 def tls_material(tmp_path_factory: pytest.TempPathFactory) -> material.TLSMaterial:
     """Certificates of a server, a client, an expired and a foreign node (tests/tls_material.py)."""
     return material.create(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def archive_role(tmp_path_factory: pytest.TempPathFactory) -> Iterator[role.ArchiveRole]:
+    """Run the real archive role for the whole session (tests/archive_role.py)."""
+    with role.running(tmp_path_factory.mktemp("archive")) as running:
+        yield running

@@ -1,0 +1,136 @@
+"""The real archive role for tests: processes, mutual TLS, several hospitals, short seal times."""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+from pynetdicom import AE
+
+from harmoni import config
+from harmoni.audit import spool
+from harmoni.audit.event import AuditEvent
+from harmoni.backends.filesystem import Filesystem
+from harmoni.demo import serve, system
+from harmoni.demo.processes import Role
+from harmoni.demo.system import Centre, House
+from harmoni.fleet import ca
+from harmoni.model.identifiers import HospitalId
+from harmoni.net.tls import TLSFiles
+from harmoni.runtime.clock import SystemClock
+from harmoni.vault import custody
+
+HOST = "127.0.0.1"
+CALLED = system.ARCHIVE_AE_TITLE
+SUSPENDED = "hospital-f"
+HOSPITALS = 6
+SEAL_AFTER_S = 0.5
+# Short, so that what a silent client costs can be waited for; no honest peer needs longer here.
+HANDSHAKE_S = 2.0
+ARTIM_S = 2.0
+NETWORK_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRole:
+    """The running archive and the identities of its hospitals."""
+
+    centre: Centre
+    process: Role
+
+    @property
+    def port(self) -> int:
+        """Where it speaks DICOM over TLS."""
+        return self.centre.archive.listen.port
+
+    @property
+    def authority(self) -> ca.Authority:
+        """The centre's authority, with its key: it issues whatever a test wants to show."""
+        folder = self.centre.directory / "ca"
+        return ca.Authority((folder / "ca.crt").read_bytes(), (folder / "ca.key").read_bytes())
+
+    def house(self, hospital: str) -> House:
+        """One hospital, such as `hospital-a`."""
+        return next(house for house in self.centre.houses if house.hospital.value == hospital)
+
+    def log(self) -> str:
+        """What the role has logged so far."""
+        return (self.centre.config_path.parent / serve.LOG_NAME).read_text()
+
+    def audited(self) -> list[AuditEvent]:
+        """Every event in the audit spools so far."""
+        archive = self.centre.archive
+        key = custody.audit_key(custody.load(archive.custody.key_file))
+        files = Filesystem(archive.archive.data)
+        return [
+            entry.event for name in spool.names(files) for entry in spool.read(files, name, key)
+        ]
+
+    @contextmanager
+    def associated(
+        self,
+        hospital: str,
+        contexts: Sequence[tuple[str, Sequence[str]]],
+        *,
+        calling: str = "PYNET",
+        roles: Sequence[object] = (),
+        handlers: Sequence[object] = (),
+    ) -> Iterator[object]:
+        """A pynetdicom association with a hospital's certificate, released at the end."""
+        entity = AE(ae_title=calling)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = NETWORK_TIMEOUT_S
+        for abstract_syntax, transfer_syntaxes in contexts:
+            entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
+        association = entity.associate(
+            HOST,
+            self.port,
+            ae_title=CALLED,
+            ext_neg=list(roles),
+            evt_handlers=list(handlers),
+            tls_args=(client_context(self.house(hospital).tls_files), None),
+        )
+        assert association.is_established, self.log()[-4000:]
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        association.release()
+        assert association.is_released
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[ArchiveRole]:
+    """Build a centre of six hospitals, the last one suspended, and run its archive."""
+    clock = SystemClock()
+    centre = system.build(
+        directory,
+        hospitals=HOSPITALS,
+        seal_after_s=SEAL_AFTER_S,
+        settings=[f"limits.handshake_s={HANDSHAKE_S}", f"limits.artim_s={ARTIM_S}"],
+        clock=clock,
+    )
+    folder = centre.archive.archive.hospitals
+    entry = config.load_hospitals(folder)[HospitalId(SUSPENDED)]
+    suspended = entry.model_copy(update={"suspended": True})
+    Filesystem(folder).replace(f"{SUSPENDED}.toml", config.render(suspended).encode())
+    with serve.archive_role(centre, clock) as process:
+        yield ArchiveRole(centre, process)
+
+
+def client_context(files: TLSFiles) -> ssl.SSLContext:
+    """What an ordinary client makes of a certificate, a key and an authority."""
+    context = ssl.create_default_context(cafile=str(files.authorities))
+    context.check_hostname = False
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def dataset(**values: object) -> Dataset:
+    """A pydicom data set from keywords."""
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made

@@ -62,7 +62,9 @@ def accept_everything(request, facts):
 class Served:
     """A running server, what it logged, and what was stored in it."""
 
-    def __init__(self, *, context=None, limits=None, decide=accept_everything, serve=None):
+    def __init__(
+        self, *, context=None, limits=None, decide=accept_everything, serve=None, **options
+    ):
         self.stored = queue.Queue()
         self.lines = queue.Queue()
         self.metrics = Metrics()
@@ -80,6 +82,7 @@ class Served:
                 wrapper_class=structlog.BoundLogger,
             ),
             metrics=self.metrics,
+            **options,
         )
 
     def _keep(self, _logger, _method, event):

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -442,10 +443,25 @@ def alert(role, context):
     return error.value.reason
 
 
+def assert_refused_and_audited(role, context, expected, why):
+    """Refused by a TLS alert, and the audit trail says why; it says the same once a minute."""
+    assert expected in alert(role, context)
+    # The alert leaves before the event is written.
+    ends_s, pause = time.monotonic() + WAIT_S, threading.Event()
+    while f"TLS: {why}" not in {event.reason for event in refusals(role)}:
+        assert time.monotonic() < ends_s, why
+        pause.wait(0.05)
+
+
 def test_a_foreign_authority_ends_in_an_alert(archive_role, tmp_path):
     stranger = ca.create_authority("HARMONI demo", now_ms())
     files = issued(archive_role, tmp_path, "foreign", HospitalId("hospital-a"), signer=stranger)
-    assert "ALERT_UNKNOWN_CA" in alert(archive_role, client_context(files))
+    assert_refused_and_audited(
+        archive_role,
+        client_context(files),
+        "ALERT_UNKNOWN_CA",
+        "certificate verify failed, unable to get local issuer certificate",
+    )
 
 
 def test_an_expired_certificate_ends_in_an_alert(archive_role, tmp_path):
@@ -457,14 +473,21 @@ def test_an_expired_certificate_ends_in_an_alert(archive_role, tmp_path):
         days=90,
     )
     files = write_node(tmp_path, "old", old, archive_role.authority.cert_pem)
-    assert "ALERT_CERTIFICATE_EXPIRED" in alert(archive_role, client_context(files))
+    assert_refused_and_audited(
+        archive_role,
+        client_context(files),
+        "ALERT_CERTIFICATE_EXPIRED",
+        "certificate verify failed, certificate has expired",
+    )
 
 
 def test_no_certificate_ends_in_an_alert(archive_role):
     trusted = archive_role.house("hospital-a").tls_files.authorities
     context = ssl.create_default_context(cafile=str(trusted))
     context.check_hostname = False
-    assert "CERTIFICATE_REQUIRED" in alert(archive_role, context)
+    assert_refused_and_audited(
+        archive_role, context, "CERTIFICATE_REQUIRED", "peer did not return a certificate"
+    )
 
 
 @pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
@@ -473,7 +496,9 @@ def test_an_old_tls_version_ends_in_an_alert(archive_role, version):
     context = client_context(archive_role.house("hospital-a").tls_files)
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
-    assert "ALERT_PROTOCOL_VERSION" in alert(archive_role, context)
+    assert_refused_and_audited(
+        archive_role, context, "ALERT_PROTOCOL_VERSION", "unsupported protocol"
+    )
 
 
 def test_without_tls_there_is_no_association(archive_role):

@@ -95,6 +95,7 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
             sockets=[(server.adopt(descriptor), context)],
             decide=worker.decide,
             serve=worker.serve,
+            refused=worker.refused,
             limits=server.ServerLimits(
                 associations=config.limits.associations_per_worker,
                 associations_per_address=config.limits.associations_per_address,

@@ -7,9 +7,9 @@ are per patient (PS3.15 A.5.3.7); a query is written, and flushed, when it is as
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
-from harmoni.audit.event import Act, Action, AuditEvent, Participant
+from harmoni.audit.event import Act, Action, AuditEvent, Outcome, Participant
 from harmoni.audit.spool import Spool
 from harmoni.dicom import identifier, text, uids
 from harmoni.dicom.identifier import Query
@@ -17,6 +17,10 @@ from harmoni.model.header import PATIENT_ID, STUDY_INSTANCE_UID, Header
 from harmoni.net.driver import PeerFacts
 from harmoni.runtime.clock import Clock
 
+MAX_REFUSALS: Final = 100
+"""Refused handshakes that one process audits in a minute."""
+
+_MINUTE_MS: Final = 60_000
 _Key = tuple[Action, str, str]
 
 
@@ -65,6 +69,50 @@ class AuditDoor:
             for event in events:
                 self._spool.append(event)
             self._spool.flush()
+
+
+class Strangers:
+    """Audits peers whose TLS handshake is refused, before it is known who they are.
+
+    Anybody who reaches the port can bring that about, so what it costs is bounded: each address and
+    reason is written once a minute, and no more than `MAX_REFUSALS` in all. Every refusal is in the
+    log.
+
+    Args:
+        door: where it is written.
+    """
+
+    def __init__(self, door: AuditDoor) -> None:
+        self._door = door
+        self._lock = threading.Lock()
+        self._minute = 0
+        self._written: set[tuple[str, str]] = set()
+
+    def refused(self, address: str, why: str) -> None:
+        """A handshake was refused.
+
+        Raises:
+            OutOfResources, StorageFailed: it is not recorded.
+        """
+        now_ms = self._door.now_ms()
+        with self._lock:
+            if self._minute != now_ms // _MINUTE_MS:
+                self._minute = now_ms // _MINUTE_MS
+                self._written.clear()
+            if (address, why) in self._written or len(self._written) == MAX_REFUSALS:
+                return
+            self._written.add((address, why))
+        self._door.write(
+            [
+                AuditEvent(
+                    act=Act.NODE_AUTHENTICATION,
+                    at_ms=now_ms,
+                    who=Participant(address=address),
+                    outcome=Outcome.SERIOUS_FAILURE,
+                    reason=why,
+                )
+            ]
+        )
 
 
 def participant(facts: PeerFacts, *, hospital: str, calling: str, called: str) -> Participant:

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from harmoni.archive.handlers import Committing, Finding, Retrieving, Storing
 from harmoni.archive.site import ArchiveSite
-from harmoni.archive.trail import AuditDoor, Trail, participant
+from harmoni.archive.trail import AuditDoor, Strangers, Trail, participant
 from harmoni.audit.event import Act, AuditEvent, Outcome
 from harmoni.dicom import presentation
 from harmoni.dicom.items import AsynchronousOperationsWindow
@@ -53,7 +53,16 @@ class Worker:
         self._door = door
         self._log = log
         self._tls_files = tls_files
+        self._strangers = Strangers(door)
         self._ended = threading.Event()
+
+    def refused(self, address: str, why: str) -> None:
+        """Audit that a peer could not prove by TLS who it is."""
+        try:
+            self._strangers.refused(address, why)
+        except HarmoniError as error:
+            # The peer was turned away all the same; only the trail lacks it.
+            self._log.error("refusal not audited", why=f"{error.code} {error}")
 
     def decide(self, request: AssociateRQ, facts: PeerFacts) -> server.Decision:
         """Bind an association to one hospital, or reject it; every rejection is audited."""

@@ -141,6 +141,7 @@ class Acceptor:
         *,
         decide: Callable[[AssociateRQ, PeerFacts], Decision],
         serve: Callable[[Channel], None],
+        refused: Callable[[str, str], None],
         limits: ServerLimits,
         clock: Clock,
         log: Log,
@@ -148,6 +149,7 @@ class Acceptor:
     ) -> None:
         self._decide = decide
         self._serve = serve
+        self._refused = refused
         self._limits = limits
         self._clock = clock
         self._log = log
@@ -195,8 +197,12 @@ class Acceptor:
             visit.connection = secured
             secured.do_handshake()
         except OSError as error:  # ssl.SSLError and TimeoutError are some
-            visit.conclude("handshake failed", describe(error))
+            why = describe(error)
+            visit.conclude("handshake failed", why)
             if isinstance(error, ssl.SSLError):
+                # One that just closes, as probes of a port do, has shown nothing to be refused.
+                if not isinstance(error, ssl.SSLEOFError):
+                    self._refused(visit.address, why)
                 linger(visit.connection)
             return False
         return True

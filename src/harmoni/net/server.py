@@ -71,6 +71,8 @@ class Server:
         decide: accepts or rejects a request; called in the association's thread.
         serve: speaks on an accepted association until it ends; called in the same thread.
             `AssociationEnded` may come out of it.
+        refused: told of the address and the reason when a TLS handshake is refused; called in the
+            connection's thread, and as often as anybody likes to connect.
         limits: see `ServerLimits`.
         clock: monotonic time.
         log: one line when an association opens, one when it ends, whatever came of it.
@@ -83,6 +85,7 @@ class Server:
         sockets: Sequence[tuple[socket.socket, tls.ServerContext | None]],
         decide: Callable[[AssociateRQ, PeerFacts], Decision],
         serve: Callable[[Channel], None],
+        refused: Callable[[str, str], None] = lambda _address, _why: None,
         limits: ServerLimits,
         clock: Clock,
         log: Log,
@@ -96,6 +99,7 @@ class Server:
         self._acceptor = Acceptor(
             decide=decide,
             serve=serve,
+            refused=refused,
             limits=limits,
             clock=clock,
             log=log,

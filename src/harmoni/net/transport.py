@@ -231,6 +231,8 @@ def _joined(buffers: Sequence[Buffer]) -> list[Buffer]:
 
 def describe(error: OSError) -> str:
     """Say in a few words what was wrong with a connection, for logs and other errors' texts."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: certificate verify failed, {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS: {error.reason.lower().replace('_', ' ')}"
     return error.strerror or type(error).__name__

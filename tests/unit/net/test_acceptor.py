@@ -28,13 +28,20 @@ REQUEST = pdu.encode(
 LIMITS = ServerLimits(handshake_s=0.05, association=Limits(artim_s=0.05))
 
 
-def acceptor(decide=loopback.accept_everything, serve=lambda _channel: None, *, draining=False):
+def acceptor(
+    decide=loopback.accept_everything,
+    serve=lambda _channel: None,
+    *,
+    refused=lambda *_: None,
+    draining=False,
+):
     event = threading.Event()
     if draining:
         event.set()
     return Acceptor(
         decide=decide,
         serve=serve,
+        refused=refused,
         limits=LIMITS,
         clock=SystemClock(),
         log=structlog.wrap_logger(None, processors=[drop]),
@@ -124,9 +131,12 @@ def test_a_failed_handshake_is_noted_with_its_reason(visit, tls_material):
     visit, theirs = visit
     theirs.sendall(REQUEST)
     theirs.shutdown(socket.SHUT_WR)
-    acceptor().attend(visit, tls.ServerContext(tls_material.server))
+    refused = []
+    attending = acceptor(refused=lambda *facts: refused.append(facts))
+    attending.attend(visit, tls.ServerContext(tls_material.server))
     assert visit.outcome == "handshake failed"
     assert visit.why.startswith("TLS: ")
+    assert refused == [("127.0.0.1", visit.why)]
 
 
 def test_a_silent_handshake_ends_at_its_deadline(visit, tls_material):

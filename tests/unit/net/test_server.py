@@ -138,14 +138,29 @@ def test_the_certificate_reaches_whoever_decides(tls_material):
 
 @pytest.mark.parametrize("name", ["expired", "foreign"])
 def test_a_bad_certificate_never_reaches_dicom(tls_material, name):
-    asked = []
-    context = tls.ServerContext(tls_material.server)
-    with serving(context=context, decide=lambda *facts: asked.append(facts)) as served:
+    asked, refused = [], []
+    with serving(
+        context=tls.ServerContext(tls_material.server),
+        decide=lambda *facts: asked.append(facts),
+        refused=lambda *facts: refused.append(facts),
+    ) as served:
         with pytest.raises(Unreachable):
             served.open(tls=tls.client_context(getattr(tls_material, name)))
         line = served.line("association ended", outcome="handshake failed")
     assert line["why"].startswith("TLS: ")
     assert asked == []
+    assert refused == [("127.0.0.1", line["why"])]
+
+
+def test_a_client_that_only_closes_is_not_refused(tls_material):
+    refused = []
+    with serving(
+        context=tls.ServerContext(tls_material.server),
+        refused=lambda *facts: refused.append(facts),
+    ) as served:
+        served.connect().close()
+        served.line("association ended", outcome="handshake failed")
+    assert refused == []
 
 
 @pytest.mark.parametrize(

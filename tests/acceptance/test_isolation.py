@@ -184,6 +184,47 @@ def test_nothing_of_anothers_is_got(archive_role, kept, root, level):
         assert anothers[1] == []
 
 
+@pytest.mark.parametrize("level", ["STUDY", "SERIES", "IMAGE"])
+def test_among_ones_own_anothers_is_passed_over_like_nobodys(archive_role, kept, level):
+    """A list of UIDs gives what is one's own of it, whoever else holds the others."""
+    own, results = kept["hospital-a"], {}
+    for who in ("hospital-b", "nobody"):
+        both = [own, kept[who]]
+        asked = dataset(QueryRetrieveLevel=level, StudyInstanceUID=own.study)
+        if level == "STUDY":
+            asked.StudyInstanceUID = [names.study for names in both]
+        else:
+            asked.SeriesInstanceUID = own.series
+        if level == "SERIES":
+            asked.SeriesInstanceUID = [names.series for names in both]
+        if level == "IMAGE":
+            asked.SOPInstanceUID = [names.instance for names in both]
+        results[who] = (
+            find(archive_role, "hospital-a", "STUDY", asked),
+            get(archive_role, "hospital-a", "STUDY", asked),
+        )
+    assert results["hospital-b"] == results["nobody"]
+    found, (_, received) = results["nobody"]
+    assert (len(found), len(received)) == (2, 1)
+
+
+@pytest.mark.parametrize("mixed", ["patient", "study", "series"])
+def test_anothers_key_above_ones_own_finds_nothing(archive_role, kept, mixed):
+    asked = unique_keys("PATIENT", "IMAGE", kept["hospital-a"])
+    keyword = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
+    answers = []
+    for who in ("hospital-b", "nobody"):
+        setattr(asked, keyword[mixed], getattr(kept[who], mixed))
+        answers.append(
+            (
+                find(archive_role, "hospital-a", "PATIENT", asked),
+                get(archive_role, "hospital-a", "PATIENT", asked),
+            )
+        )
+    assert answers[0] == answers[1]
+    assert answers[0][1][1] == []
+
+
 @contextmanager
 def destination(role, hospital, identity=None):
     """The hospital's PACS, pynetdicom's storage SCP over TLS, and what arrives there."""

@@ -13,8 +13,12 @@ from pynetdicom import AE, _config, build_role, evt
 from pynetdicom import sop_class as sop
 
 from archive_role import HOST, dataset
+from harmoni.archive.site import ArchiveSite
 from harmoni.demo import samples
+from harmoni.index import lookup
 from harmoni.model.errors import InvalidInput
+from harmoni.model.identifiers import HospitalId
+from harmoni.runtime.clock import SystemClock
 from vendor_files import vendor_files
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -436,6 +440,10 @@ def bytes_of(sample):
     return sample.transfer_syntax_uid, b"".join(sample.chunks())
 
 
+def content_of(holding, copy):
+    return b"".join(map(bytes, holding.recall(copy)))
+
+
 @pytest.mark.usefixtures("_own_bytes")
 def test_every_file_of_pydicom_comes_back_bit_for_bit(archive_role, by_uid):
     unique = [alike[0] for alike in by_uid.values() if len(alike) == 1]
@@ -477,7 +485,13 @@ def test_of_two_versions_of_one_uid_both_are_kept_and_one_is_given(archive_role,
     # Another hospital than that of the unique files: nothing there has these UIDs.
     statuses = send(archive_role, HOSPITAL, everything)
     assert set(statuses.values()) == {0x0000}
+    beside = ArchiveSite(archive_role.centre.archive, "beside", SystemClock())
+    holding = beside.holding(HospitalId(HOSPITAL))
     for alike in conflicts:
+        with holding.index.reader() as connection:
+            held = lookup.versions(connection, alike[0].sop_instance_uid)
+        kept = [(copy.identity.transfer_syntax_uid, content_of(holding, copy)) for copy in held]
+        assert sorted(kept) == sorted({bytes_of(sample) for sample in alike})
         pairs = dict.fromkeys(sample.pair for sample in alike)
         final, got = get(
             archive_role,

@@ -25,6 +25,8 @@ from harmoni.vault import custody
 HOST = "127.0.0.1"
 CALLED = system.ARCHIVE_AE_TITLE
 SUSPENDED = "hospital-f"
+# Registered, and its keys are not there.
+UNREADY = "hospital-g"
 HOSPITALS = 6
 SEAL_AFTER_S = 0.5
 # Short, so that what a silent client costs can be waited for; no honest peer needs longer here.
@@ -103,7 +105,7 @@ class ArchiveRole:
 
 @contextmanager
 def running(directory: Path) -> Iterator[ArchiveRole]:
-    """Build a centre of six hospitals, the last one suspended, and run its archive."""
+    """Run the archive of six hospitals, one of them suspended, and of a seventh without keys."""
     clock = SystemClock()
     centre = system.build(
         directory,
@@ -116,6 +118,8 @@ def running(directory: Path) -> Iterator[ArchiveRole]:
     entry = config.load_hospitals(folder)[HospitalId(SUSPENDED)]
     suspended = entry.model_copy(update={"suspended": True})
     Filesystem(folder).replace(f"{SUSPENDED}.toml", config.render(suspended).encode())
+    unready = entry.model_copy(update={"id": HospitalId(UNREADY), "destination": ()})
+    Filesystem(folder).replace(f"{UNREADY}.toml", config.render(unready).encode())
     with serve.archive_role(centre, clock) as process:
         yield ArchiveRole(centre, process)
 

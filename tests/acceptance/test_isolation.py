@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pynetdicom import AE, build_role, evt
 from pynetdicom import sop_class as sop
 
-from archive_role import CALLED, HOST, SUSPENDED, client_context, dataset
+from archive_role import CALLED, HOST, SUSPENDED, UNREADY, client_context, dataset
 from harmoni.archive.site import ArchiveSite
 from harmoni.audit.event import Act, Outcome
 from harmoni.fleet import ca
@@ -408,6 +408,11 @@ def test_a_suspended_hospital_is_rejected(archive_role):
     context = client_context(archive_role.house(SUSPENDED).tls_files)
     event = assert_rejected_and_audited(archive_role, context, (1, 1, 3))
     assert event.who.hospital == SUSPENDED
+
+
+def test_a_hospital_that_cannot_be_served_now_is_told_to_come_back(archive_role, tmp_path):
+    files = issued(archive_role, tmp_path, "unready", HospitalId(UNREADY))
+    assert try_to_associate(archive_role, client_context(files)) == (2, 3, 2)
 
 
 def test_a_wrong_called_ae_title_is_rejected_as_such(archive_role):

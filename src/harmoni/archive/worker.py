@@ -24,7 +24,8 @@ from harmoni.services.exchange import Outcome as Performed
 WINDOW = 16
 """Operations that one of our own nodes may have under way on an association."""
 
-_BUSY = (2, 1, 2)
+_NOT_NOW = (2, 3, 2)
+"""Transient, by the provider, local limit exceeded (PS3.8 Table 9-21): it may work later."""
 
 
 class Bound:
@@ -103,7 +104,7 @@ class Worker:
             holding = self._archive.holding(bound.hospital)
             holding.index.database()
         except HarmoniError as error:
-            result, source, reason = _BUSY
+            result, source, reason = _NOT_NOW
             return server.Rejected(
                 result=result, source=source, reason=reason, why=f"{error.code} {error}"
             )

@@ -276,7 +276,16 @@ def _named_hospitals(uris: Iterable[str]) -> list[HospitalId]:
 def _peer(
     facts: Facts, registry: Registry, entry: HospitalEntry, verdicts: _Verdicts
 ) -> Binding | Refusal:
-    peer = entry.peer(facts.calling_ae_title)
+    title = facts.calling_ae_title
+    if not (title.isascii() and title.isprintable()):
+        verdicts.record(Factor.CALLING_AE_TITLE, "mismatch")
+        return _refuse(
+            Cause.UNKNOWN_PEER,
+            f"{title!r} from {facts.address} is no AE title: printable ASCII only (PS3.5 6.2)",
+            verdicts,
+            hospital=entry.hospital,
+        )
+    peer = entry.peer(title)
     certified = facts.certificate_uris is not None
     if peer is not None:
         rights, tolerated, networks = peer.rights, peer.tolerated, peer.addresses

@@ -108,6 +108,13 @@ def test_a_node_that_calls_itself_something_else_is_refused():
     assert bound(replace(GATEWAY, calling_ae_title="GW_ONE"), registry)
 
 
+@pytest.mark.parametrize("title", ["GW_\xc1", "GW\nA", "GW\0A"])
+def test_a_calling_ae_title_that_is_none_is_refused(title):
+    refusal = refused(replace(GATEWAY, calling_ae_title=title))
+    assert (refusal.result, refusal.source, refusal.reason) == (1, 1, 3)
+    assert (refusal.cause, refusal.hospital) == (Cause.UNKNOWN_PEER, A)
+
+
 def test_a_tolerated_mismatch_is_recorded_and_lets_in():
     registry = with_entry(
         CENTRE,

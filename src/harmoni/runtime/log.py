@@ -43,7 +43,8 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
             _renderer(terminal=out.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        # A line is one write: the processes of a role share one stdout, buffered or not.
+        logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
 

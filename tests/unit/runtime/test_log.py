@@ -38,6 +38,22 @@ def test_a_service_logs_json_with_its_context():
     }
 
 
+def test_a_line_is_one_write():
+    """Several processes share one stdout; also where it is not buffered, lines stay whole."""
+
+    class Counted(io.StringIO):
+        writes = 0
+
+        def write(self, text):
+            self.writes += 1
+            return super().write(text)
+
+    stream = Counted()
+    log.configure(stream=stream)
+    log.get().info("association ended")
+    assert stream.writes == len(lines(stream)) == 1
+
+
 def test_a_terminal_gets_a_readable_line():
     stream = Terminal()
     log.configure(stream=stream)

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -288,6 +289,13 @@ def test_a_peer_that_does_not_close_after_an_abort_is_closed_after_artim(archive
         assert wire.hear() is None
 
 
+def test_a_calling_ae_title_that_is_none_is_rejected(archive_role):
+    with Wire(archive_role) as wire:
+        wire.send(pdu.encode(REQUEST).replace(b"BROKEN", b"BR\xd6KEN"))
+        answer = wire.hear()
+    assert (answer.result, answer.source, answer.reason) == (1, 1, 3)
+
+
 def test_an_unknown_pdu_type_is_aborted(archive_role):
     with Wire(archive_role) as wire:
         wire.associate()
@@ -312,6 +320,12 @@ COMMANDS = {
     "not a command set": b"\xff" * 64,
     "an element beyond the end": struct.pack("<HHI", 0, 2, 0x7FFFFFFF) + b"1.2",
     "another group": struct.pack("<HHI", 8, 0x18, 4) + b"1.2\0",
+    "a C-ECHO-RQ with a data set": dimse.encode_command(replace(ECHO, has_data_set=True)),
+    "a C-CANCEL-RQ with a data set": dimse.encode_command(
+        dimse.Command(
+            field=dimse.CommandField.C_CANCEL_RQ, message_id_responded_to=1, has_data_set=True
+        )
+    ),
     "longer than 64 KiB": b"\0\0\0\x09\xf0\xff\x01\0" + bytes(0x1FFF0),
 }
 

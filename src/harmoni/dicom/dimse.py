@@ -327,6 +327,17 @@ def _assemble(
     )
 
 
+_WITHOUT_DATA_SET: Final = frozenset(
+    (
+        CommandField.C_ECHO_RQ,
+        CommandField.C_ECHO_RSP,
+        CommandField.C_STORE_RSP,
+        CommandField.C_CANCEL_RQ,
+    )
+)
+"""Messages that never have one (PS3.7 9.3): nobody would take it."""
+
+
 def _require_mandatory(command: Command) -> None:
     if command.field.is_response:
         complete = command.message_id_responded_to is not None and command.status is not None
@@ -336,6 +347,8 @@ def _require_mandatory(command: Command) -> None:
         complete = command.message_id is not None
     if not complete:
         raise _malformed(f"{command.field.name} without its message id or status")
+    if command.has_data_set and command.field in _WITHOUT_DATA_SET:
+        raise _malformed(f"{command.field.name} that announces a data set")
 
 
 def _decode_text(element: int, raw: bytes) -> str:

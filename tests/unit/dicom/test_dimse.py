@@ -1,5 +1,6 @@
 """Command sets both ways, held against pydicom and pynetdicom."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -33,6 +34,12 @@ _UIDS = {
     "affected_sop_instance_uid": 0x1000,
     "requested_sop_instance_uid": 0x1001,
 }
+_WITHOUT_DATA_SET = (
+    CommandField.C_ECHO_RQ,
+    CommandField.C_ECHO_RSP,
+    CommandField.C_STORE_RSP,
+    CommandField.C_CANCEL_RQ,
+)
 _TITLES = {"move_destination": 0x0600, "move_originator_ae_title": 0x1030}
 _TAGS = {"offending_element": 0x0901, "attribute_identifier_list": 0x1005}
 
@@ -54,6 +61,10 @@ _COMMANDS = st.builds(
         else st.none() | _u16
         for name in _NUMBERS
     },
+).map(
+    lambda command: replace(
+        command, has_data_set=command.has_data_set and command.field not in _WITHOUT_DATA_SET
+    )
 )
 
 
@@ -138,6 +149,15 @@ def test_a_data_set_type_other_than_0101_announces_a_data_set():
         bytes.fromhex("0000 0008 02000000 0100"), bytes.fromhex("0000 0008 02000000 0201")
     )
     assert decode_command(encoded).has_data_set
+
+
+@pytest.mark.parametrize("field", _WITHOUT_DATA_SET)
+def test_a_message_that_never_has_a_data_set_and_announces_one_is_malformed(field):
+    command = Command(
+        field=field, has_data_set=True, message_id=1, message_id_responded_to=1, status=0
+    )
+    with pytest.raises(RemoteProtocolError, match="announces a data set"):
+        decode_command(encode_command(command))
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,10 @@ def request(field, sop_class=uids.VERIFICATION, **options):
 def test_an_operation_that_its_context_does_not_stand_for_is_answered_0211(
     archive, channel, context, field
 ):
-    command = request(field, channel.contexts[context].abstract_syntax, has_data_set=True)
-    channel.send(channel.contexts[context], command, (b"x" * 200_000,))
+    has_data_set = field is not CommandField.C_ECHO_RQ
+    command = request(field, channel.contexts[context].abstract_syntax, has_data_set=has_data_set)
+    data = (b"x" * 200_000,) if has_data_set else None
+    channel.send(channel.contexts[context], command, data)
     response = channel.receive(10).command
     assert (response.field, response.status) == (field | 0x8000, 0x0211)
     assert verification.echo(channel, timeout_s=10) == 0

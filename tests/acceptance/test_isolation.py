@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -445,7 +446,16 @@ def alert(role, context):
 def test_a_foreign_authority_ends_in_an_alert(archive_role, tmp_path):
     stranger = ca.create_authority("HARMONI demo", now_ms())
     files = issued(archive_role, tmp_path, "foreign", HospitalId("hospital-a"), signer=stranger)
+    before = refusals(archive_role)
     assert "ALERT_UNKNOWN_CA" in alert(archive_role, client_context(files))
+    # The event is written after the alert was sent, by a thread of the worker.
+    until_s = time.monotonic() + WAIT_S
+    while len(refusals(archive_role)) == len(before) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    (event,) = [event for event in refusals(archive_role) if event not in before]
+    assert event.who.address == HOST
+    assert event.who.calling_ae_title == ""
+    assert event.reason.startswith("TLS: ")
 
 
 def test_an_expired_certificate_ends_in_an_alert(archive_role, tmp_path):

@@ -75,6 +75,8 @@ class Server:
         clock: monotonic time.
         log: one line when an association opens, one when it ends, whatever came of it.
         metrics: counts associations, their ends, and bytes.
+        on_refused: told of each peer that did not prove who it is, by its address and why, in at
+            most 200 characters: its TLS handshake failed. Called in the connection's thread.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Server:
         clock: Clock,
         log: Log,
         metrics: Metrics,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self._sockets = list(sockets)
         self._limits = limits
@@ -100,6 +103,7 @@ class Server:
             clock=clock,
             log=log,
             draining=self._draining,
+            on_refused=on_refused,
         )
         self._changed = threading.Condition()
         self._visits: set[Visit] = set()

@@ -11,6 +11,7 @@ from harmoni.dicom import pdu
 from harmoni.dicom.association import Limits
 from harmoni.dicom.items import UserInformation
 from harmoni.dicom.uids import IMPLEMENTATION_CLASS_UID
+from harmoni.model.errors import InvalidInput
 from harmoni.model.identifiers import HospitalId
 from harmoni.net import tls
 from harmoni.net.acceptor import Accepted, Acceptor, Rejected, ServerLimits, Visit
@@ -28,7 +29,13 @@ REQUEST = pdu.encode(
 LIMITS = ServerLimits(handshake_s=0.05, association=Limits(artim_s=0.05))
 
 
-def acceptor(decide=loopback.accept_everything, serve=lambda _channel: None, *, draining=False):
+def acceptor(
+    decide=loopback.accept_everything,
+    serve=lambda _channel: None,
+    *,
+    draining=False,
+    on_refused=None,
+):
     event = threading.Event()
     if draining:
         event.set()
@@ -39,6 +46,7 @@ def acceptor(decide=loopback.accept_everything, serve=lambda _channel: None, *, 
         clock=SystemClock(),
         log=structlog.wrap_logger(None, processors=[drop]),
         draining=event,
+        on_refused=on_refused,
     )
 
 
@@ -133,6 +141,37 @@ def test_a_silent_handshake_ends_at_its_deadline(visit, tls_material):
     visit, _ = visit
     acceptor().attend(visit, tls.ServerContext(tls_material.server))
     assert visit.outcome == "handshake failed"
+
+
+def test_whoever_wants_to_know_is_told_of_a_failed_handshake(visit, tls_material):
+    visit, theirs = visit
+    told = []
+    theirs.sendall(REQUEST)
+    theirs.shutdown(socket.SHUT_WR)
+    attending = acceptor(on_refused=lambda *refusal: told.append(refusal))
+    attending.attend(visit, tls.ServerContext(tls_material.server))
+    assert told == [("127.0.0.1", visit.why)]
+
+
+def test_the_words_of_a_refusal_are_bounded(visit, monkeypatch):
+    visit, _ = visit
+    told = []
+
+    def unreadable(*_):
+        raise InvalidInput("x" * 100_000)
+
+    monkeypatch.setattr("harmoni.net.acceptor.observe", unreadable)
+    acceptor(on_refused=lambda *refusal: told.append(refusal)).attend(visit, None)
+    assert told == [("127.0.0.1", "x" * 200)]
+
+
+def test_a_peer_without_a_fault_is_not_told_of(visit):
+    visit, theirs = visit
+    told = []
+    theirs.sendall(REQUEST)
+    theirs.shutdown(socket.SHUT_WR)
+    acceptor(on_refused=lambda *refusal: told.append(refusal)).attend(visit, None)
+    assert told == []
 
 
 def test_the_first_word_on_how_it_ended_counts(visit):

@@ -91,8 +91,7 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
     process_log = log.get(role="archive", site=str(config.archive.site), process=f"worker-{number}")
     files = tls_files(config)
     context = tls.ServerContext(files)
-    with _spool(archive) as spool:
-        door = AuditDoor(spool, clock)
+    with AuditDoor(lambda: _spool(archive), clock) as door:
         worker = Worker(archive, door, process_log, files)
         serving = server.Server(
             sockets=[(server.adopt(descriptor), context)],
@@ -150,9 +149,12 @@ def keep(config_path: Path) -> int:
     thread = threading.Thread(target=keeper.run, name="keep")
     with _Signals(archive.reload) as signals:
         thread.start()
-        child.announce_ready()
-        signals.wait()
-    keeper.end()
+        try:
+            child.announce_ready()
+            signals.wait()
+        finally:
+            # Whatever happens here, the thread must not keep the process alive.
+            keeper.end()
     thread.join()
     if monitoring is not None:
         monitoring.close()

@@ -345,14 +345,18 @@ def _audit(
     """Write an operator's act to the audit door, durably, before it is done."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())
     now_ms = archive.clock.now_ms()
-    with Spool.create(
-        archive.files,
-        writer=archive.shared.writer,
-        started_ms=now_ms,
-        key=custody.audit_key(archive.custody_key),
-        salt=os.urandom(_SALT_BYTES),
-    ) as spool:
-        AuditDoor(spool, archive.clock).write(
+
+    def open_spool() -> Spool:
+        return Spool.create(
+            archive.files,
+            writer=archive.shared.writer,
+            started_ms=now_ms,
+            key=custody.audit_key(archive.custody_key),
+            salt=os.urandom(_SALT_BYTES),
+        )
+
+    with AuditDoor(open_spool, archive.clock) as door:
+        door.write(
             [
                 AuditEvent(
                     act=act,

@@ -84,7 +84,8 @@ class ArchiveSite:
         with self._lock:
             holding = self._holdings.get(hospital)
             if holding is None:
-                holding = self._holdings[hospital] = Holding(self.shared, hospital)
+                domain = self.hospitals[hospital].patient_domain
+                holding = self._holdings[hospital] = Holding(self.shared, hospital, domain)
             return holding
 
     def opened(self) -> list[Holding]:

@@ -6,6 +6,8 @@ are per patient (PS3.15 A.5.3.7); a query is written, and flushed, when it is as
 
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Self
 
 from harmoni.audit.event import Act, Action, AuditEvent, Participant
 from harmoni.audit.spool import Spool
@@ -19,17 +21,30 @@ _Key = tuple[Action, str, str]
 
 
 class AuditDoor:
-    """The spool of one process, shared by its associations.
+    """The spool of one process, shared by its associations; closed at the end of a with block.
+
+    A spool on which a write failed is never used again. Another one is opened for the next event,
+    so that a disk that was full serves again as soon as there is space.
 
     Args:
-        spool: durable, encrypted, chained.
+        open_spool: makes a new spool: durable, encrypted, chained.
         clock: the time.
+
+    Raises:
+        OutOfResources, StorageFailed: no spool can be made; nothing may happen unaudited.
     """
 
-    def __init__(self, spool: Spool, clock: Clock) -> None:
-        self._spool = spool
+    def __init__(self, open_spool: Callable[[], Spool], clock: Clock) -> None:
+        self._open_spool = open_spool
         self._clock = clock
         self._lock = threading.Lock()
+        self._spool = open_spool()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
 
     def now_ms(self) -> int:
         """The time of an event."""
@@ -44,6 +59,9 @@ class AuditDoor:
         if not events:
             return
         with self._lock:
+            if self._spool.fenced:
+                self._spool.close()
+                self._spool = self._open_spool()
             for event in events:
                 self._spool.append(event)
             self._spool.flush()

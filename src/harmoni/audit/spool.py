@@ -11,6 +11,7 @@ import hashlib
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from harmoni.audit.event import AuditEvent
 from harmoni.backends.filesystem import File, Filesystem
-from harmoni.model.errors import Damaged, InvalidInput, OutOfResources, StorageFailed
+from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, OutOfResources, StorageFailed
 from harmoni.model.identifiers import WriterId
 
 FOLDER: Final = "audit"
@@ -84,6 +85,9 @@ class Spool:
             filesystem.sync_directory(FOLDER)
         except (StorageFailed, OutOfResources):
             file.close()
+            # Whoever tries again on a full disk must not leave a file each time.
+            with suppress(HarmoniError):
+                filesystem.remove(name)
             raise
         return cls(file, cipher, header)
 
@@ -92,6 +96,11 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def fenced(self) -> bool:
+        """Whether a write or a flush failed: then it takes nothing any more."""
+        return self._fenced
 
     @property
     def name(self) -> str:
@@ -162,7 +171,7 @@ class Spool:
         if self._fenced:
             raise StorageFailed(
                 f"the audit spool {self.name} failed before and is closed for good; "
-                "check the disk, then restart the role"
+                "check the disk; what comes next goes to a new spool"
             )
 
 

@@ -67,6 +67,7 @@ class Holding:
     Args:
         site: what this process shares among holdings.
         hospital: whose.
+        patient_domain: the issuer of Patient IDs that come without one.
 
     The index is opened at its first use, so that a lost one can be rebuilt.
 
@@ -74,7 +75,7 @@ class Holding:
         ConfigurationError: the hospital has no keys here.
     """
 
-    def __init__(self, site: Site, hospital: HospitalId) -> None:
+    def __init__(self, site: Site, hospital: HospitalId, patient_domain: str = "") -> None:
         self.hospital = hospital
         self.layout = Layout(hospital)
         self._site = site
@@ -88,7 +89,7 @@ class Holding:
             clock=site.clock,
             pack_ids=self._pack_ids,
         )
-        self.index = LiveIndex(site.files, self.layout, self.keyring)
+        self.index = LiveIndex(site.files, self.layout, self.keyring, patient_domain)
         self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
 
     @classmethod

@@ -22,9 +22,13 @@ class LiveIndex:
         files: the store.
         layout: the hospital's names.
         keyring: holds the databases' keys.
+        patient_domain: the hospital's issuer of Patient IDs that come without one.
     """
 
-    def __init__(self, files: Filesystem, layout: Layout, keyring: Keyring) -> None:
+    def __init__(
+        self, files: Filesystem, layout: Layout, keyring: Keyring, patient_domain: str = ""
+    ) -> None:
+        self.patient_domain = patient_domain
         self._files = files
         self._layout = layout
         self._keyring = keyring

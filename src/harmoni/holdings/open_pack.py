@@ -97,7 +97,11 @@ class OpenPack:
             # The order is the promise: pack bytes durable, then rows visible, then success.
             self.writer.sync()
             with self._index.write() as connection:
-                ingest.record(connection, [ticket.instance for ticket in batch])
+                ingest.record(
+                    connection,
+                    [ticket.instance for ticket in batch],
+                    self._index.patient_domain,
+                )
             error = None
         except HarmoniError as failure:
             error = failure

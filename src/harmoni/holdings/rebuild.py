@@ -139,7 +139,7 @@ class Rebuilder:
             self._unreadable[name] = str(error)
             return
         with fresh.write() as connection:
-            ingest.record(connection, contents.instances)
+            ingest.record(connection, contents.instances, self._index.patient_domain)
             ingest.record_facts(connection, facts)
             packs.sealed(
                 connection,
@@ -172,6 +172,6 @@ class Rebuilder:
                 continue
             with fresh.write() as connection:
                 packs.opened(connection, pack_id, found.readme.kind)
-                ingest.record(connection, found.instances)
+                ingest.record(connection, found.instances, self._index.patient_domain)
                 ingest.record_facts(connection, found.facts())
             self._instances += len(found.instances)

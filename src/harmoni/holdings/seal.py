@@ -8,7 +8,9 @@ record, a flushed commit, and the move to its place. Each step can be repeated a
 An acknowledged member that does not verify is never cut: it is flagged and reported.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.dicom.scanner import SCANNER_VERSION
@@ -23,7 +25,9 @@ from harmoni.runtime.clock import Clock
 from harmoni.sealing import manifest, pack, tail
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
-from harmoni.vault.layout import PACK_SUFFIX, PART_SUFFIX, Layout
+from harmoni.vault.layout import NEW_SUFFIX, PACK_SUFFIX, PART_SUFFIX, Layout
+
+_ABANDONED_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,8 @@ class Sealer:
         """
         finished, failures = [], {}
         for name in self._files.names(self._layout.open_packs):
+            if name.endswith(NEW_SUFFIX):
+                self._drop_abandoned(PackId(name.removesuffix(NEW_SUFFIX)))
             if not name.endswith(PACK_SUFFIX):
                 continue
             pack_id = PackId(name.removesuffix(PACK_SUFFIX))
@@ -241,7 +247,7 @@ class Sealer:
         """Flushed rows, then the new place: in this order, each step repeatable."""
         pack_id = record.pack_id
         with self._index.write(durable=True) as connection:
-            ingest.record(connection, found.instances)
+            ingest.record(connection, found.instances, self._index.patient_domain)
             ingest.record_facts(connection, found.facts())
             packs.sealed(
                 connection,
@@ -261,6 +267,7 @@ class Sealer:
         self._files.make_directory(folder)
         self._files.rename(self._layout.open_pack(pack_id), self._layout.sealed_pack(pack_id))
         self._files.sync_directory(folder)
+        self._drop_mark(pack_id)
         self._files.sync_directory(self._layout.open_packs)
 
     def _discard(self, file: File, pack_id: PackId) -> Finished:
@@ -269,8 +276,20 @@ class Sealer:
         with self._index.write() as connection:
             packs.forget(connection, pack_id)
         self._files.remove(self._layout.open_pack(pack_id))
+        self._drop_mark(pack_id)
         self._files.sync_directory(self._layout.open_packs)
         return Finished(pack_id=pack_id, sealed=None, adopted=0, cut_bytes=cut_bytes, damaged=())
+
+    def _drop_mark(self, pack_id: PackId) -> None:
+        """A pack that is finished needs no mark of a failed write any more."""
+        with suppress(NotHeld):
+            self._files.remove(self._layout.fenced(pack_id))
+
+    def _drop_abandoned(self, pack_id: PackId) -> None:
+        """A pack whose maker died before it had a lock; a maker that lives needs no minute."""
+        if self._clock.now_ms() - pack_id.time_ms > _ABANDONED_MS:
+            with suppress(NotHeld):
+                self._files.remove(self._layout.new_pack(pack_id))
 
     def _drop_parts(self, pack_id: PackId) -> None:
         """Part files of a pack without a writer hold nothing that was acknowledged."""

@@ -13,7 +13,6 @@ another patient goes again.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from harmoni.dicom import matching
@@ -25,8 +24,6 @@ from harmoni.model import header
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance, Origin
 from harmoni.sealing.pack import PackKind
-
-NO_DOMAINS: Final[Mapping[str, str]] = MappingProxyType({})
 
 # (pack id, sequence): the order that decides which instance is the first.
 _Place: TypeAlias = tuple[str, int]
@@ -76,23 +73,23 @@ class Fact:
 def record(
     connection: Connection,
     instances: Sequence[Instance],
-    domains: Mapping[str, str] = NO_DOMAINS,
+    patient_domain: str = "",
 ) -> None:
     """Write the rows of stored instances; those already there stay as they are.
 
     Args:
         connection: from `Database.write`; nothing is visible before its block ends.
         instances: all of one hospital, in any order.
-        domains: for a source (calling AE title) the issuer of the Patient IDs that it sends
-            without Issuer of Patient ID (0010,0021).
+        patient_domain: the issuer of Patient IDs that come without Issuer of Patient ID
+            (0010,0021).
     """
-    batch = _Batch(connection, domains)
+    batch = _Batch(connection, patient_domain)
     connection.executemany(_INSERT_INSTANCE, [batch.row(instance) for instance in instances])
 
 
 def record_facts(connection: Connection, facts: Sequence[Fact]) -> None:
     """Write the rows of facts; those already there stay as they are."""
-    batch = _Batch(connection, NO_DOMAINS)
+    batch = _Batch(connection, "")
     connection.executemany(
         "INSERT OR IGNORE INTO fact (pack_no, sequence, kind, at_ms, body) VALUES (?, ?, ?, ?, ?)",
         [
@@ -111,9 +108,9 @@ def record_facts(connection: Connection, facts: Sequence[Fact]) -> None:
 class _Batch:
     """The numbers that the rows of one transaction need, each looked up once."""
 
-    def __init__(self, connection: Connection, domains: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, patient_domain: str) -> None:
         self._connection = connection
-        self._domains = domains
+        self._patient_domain = patient_domain
         self._numbers: dict[object, int] = {}
         # By study and series UID: the number, and the place before which an instance would be the
         # first of its series or study. A study may get an earlier first meanwhile; then the place
@@ -297,7 +294,7 @@ class _Batch:
             attributes.with_character_set(instance.header.patient, instance.header.character_set)
         )
         patient_id = _searchable(value(header.PATIENT_ID))
-        domain = self._domains.get(instance.origin.calling_ae_title, "")
+        domain = self._patient_domain
         if patient_id:
             key = (patient_id, value(header.ISSUER_OF_PATIENT_ID) or domain, b"")
         else:

@@ -244,10 +244,32 @@ class Channel:
         try:
             if self._data_set_waits:
                 self.discard_data_set()
+            self._answer_release()
             self._association.release()
             self._await_release(until_s)
         except AssociationEnded:
             return
+
+    def _answer_release(self) -> None:
+        """Agree if the peer has asked for release first: what was read already may say so.
+
+        Raises:
+            AssociationEnded: it did.
+        """
+        while self._link.has_events():
+            match self._link.next_event(None):
+                case ReleaseRequested():
+                    self._association.confirm_release(now_s=self._link.clock.monotonic_s())
+                    raise self._link.finish(Ending.RELEASED, "both asked for it")
+                case CommandReceived(has_data_set=True):
+                    self._discard_next()
+                case _:
+                    pass  # what still comes is of no use any more
+
+    def _discard_next(self) -> None:
+        """Let the data set of a command that nobody wants go nowhere."""
+        now_s = self._link.clock.monotonic_s()
+        self._link.add(self._association.receive_data_set(Discarding(), now_s))
 
     def _await_release(self, until_s: float) -> None:
         clock = self._link.clock
@@ -259,9 +281,7 @@ class Channel:
                 case ReleaseRequested():  # both asked at the same time (PS3.8 9.2.3)
                     self._association.confirm_release(now_s=clock.monotonic_s())
                 case CommandReceived(has_data_set=True):
-                    discarding = Discarding()
-                    now_s = clock.monotonic_s()
-                    self._link.add(self._association.receive_data_set(discarding, now_s))
+                    self._discard_next()
                 case _:
                     pass  # what still comes is of no use any more
             if clock.monotonic_s() >= until_s:

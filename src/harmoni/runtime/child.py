@@ -7,6 +7,7 @@ both acts do nothing.
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 PARENT_FD_VARIABLE: Final = "HARMONI_PARENT_FD"
@@ -19,7 +20,8 @@ def announce_ready() -> None:
     number = os.environ.pop(READY_FD_VARIABLE, None)
     if number is None:
         return
-    with os.fdopen(int(number), "wb", buffering=0) as pipe:
+    # Nobody reads it when the supervisor was killed meanwhile: then the parent watch ends us.
+    with suppress(BrokenPipeError), os.fdopen(int(number), "wb", buffering=0) as pipe:
         pipe.write(READY_LINE)
 
 

@@ -12,6 +12,7 @@ from harmoni.model.identifiers import HospitalId, PackId, SiteId, WriterId
 
 PACK_SUFFIX: Final = ".tar"
 PART_SUFFIX: Final = ".part"
+NEW_SUFFIX: Final = ".new"
 FENCED_SUFFIX: Final = ".fenced"
 
 
@@ -39,6 +40,10 @@ class Layout:
     def open_pack(self, pack_id: PackId) -> str:
         """A pack while it is written."""
         return f"{self.open_packs}/{pack_id}{PACK_SUFFIX}"
+
+    def new_pack(self, pack_id: PackId) -> str:
+        """A pack that is being made: not locked yet, and nobody's business but its maker's."""
+        return f"{self.open_packs}/{pack_id}{NEW_SUFFIX}"
 
     def fenced(self, pack_id: PackId) -> str:
         """The mark of a pack on which a write or a flush failed."""

@@ -7,6 +7,7 @@ failure the pack is fenced: nothing more is written and nothing more is flushed.
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from harmoni.backends.filesystem import Buffer, File, Filesystem
 from harmoni.model.errors import HarmoniError, StorageFailed
@@ -55,14 +56,13 @@ class PackWriter:
         self._sequence = 0
         self._named = False
         self._fenced = False
-        self._file: File = files.create(self._layout.open_pack(pack_id))
-        if not self._file.lock():
-            raise StorageFailed(f"pack {pack_id} was locked by another process as it was made")
         readme = pack.Readme(
             pack_id=pack_id, hospital=hospital, site=site, kind=kind, key_id=str(key_id)
         )
         opened_s = pack_id.time_ms // 1000
-        self._end = self._write([tar.plain_member(pack.README_NAME, readme.encode(), opened_s)], 0)
+        self._file, self._end = self._begin(
+            tar.plain_member(pack.README_NAME, readme.encode(), opened_s)
+        )
 
     @property
     def size_bytes(self) -> int:
@@ -157,6 +157,26 @@ class PackWriter:
     def close(self) -> None:
         """Let go: the lock is free, and whoever takes it finishes the pack."""
         self._file.close()
+
+    def _begin(self, readme: Buffer) -> tuple[File, int]:
+        """Make the file; it gets its name when it is locked.
+
+        Under its name and without a lock it would look like the pack of a writer that died, and
+        whoever finishes packs would take it away.
+        """
+        new = self._layout.new_pack(self.pack_id)
+        file = self._files.create(new)
+        try:
+            if not file.lock():
+                raise StorageFailed(f"pack {self.pack_id} is locked by another process")
+            end = file.write([readme], 0)
+            self._files.rename(new, self._layout.open_pack(self.pack_id))
+        except HarmoniError:
+            file.close()
+            with suppress(HarmoniError):
+                self._files.remove(new)
+            raise
+        return file, end
 
     def _write(self, buffers: Sequence[Buffer], offset: int) -> int:
         if self._fenced:

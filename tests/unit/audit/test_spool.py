@@ -10,7 +10,7 @@ import pytest
 from harmoni.audit import spool
 from harmoni.audit.event import Act, AuditEvent
 from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import AlreadyHeld, Damaged, InvalidInput, StorageFailed
+from harmoni.model.errors import AlreadyHeld, Damaged, InvalidInput, OutOfResources, StorageFailed
 from harmoni.model.identifiers import WriterId
 
 KEY = bytes(range(32))
@@ -181,11 +181,23 @@ def test_a_failed_write_or_flush_fences_the_spool(store, monkeypatch, call):
         with pytest.raises(StorageFailed):  # noqa: PT012 - one of the two fails
             opened.append(event(1))
             opened.flush()
+    assert opened.fenced
     with pytest.raises(StorageFailed, match="closed for good"):
         opened.append(event(2))
     with pytest.raises(StorageFailed, match="closed for good"):
         opened.flush()
     opened.close()
+
+
+def test_a_spool_that_cannot_be_made_durable_leaves_no_file(store, monkeypatch):
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "pwritev", fail)
+        with pytest.raises(OutOfResources):
+            create(store)
+    assert spool.names(store) == []
 
 
 def test_flush_reaches_the_disk_once_for_what_is_new(store, monkeypatch):

@@ -4,6 +4,7 @@ import tarfile
 import pytest
 
 import house as houses
+from harmoni.backends.filesystem import File
 from harmoni.holdings import listing
 from harmoni.model.errors import Damaged, StorageFailed
 from harmoni.vault import reader
@@ -54,6 +55,39 @@ def test_a_pack_that_a_worker_holds_is_left_alone(house):
     house.store(houses.data_set(1), 1)
 
     assert house.again().finish() == []
+
+
+def test_a_pack_without_a_lock_is_never_seen_under_its_name(house, monkeypatch):
+    seen = []
+    lock = File.lock
+
+    def look(file):
+        seen.append([path.suffix for path in house.files("packs/hospital-a/open/*")])
+        return lock(file)
+
+    monkeypatch.setattr(File, "lock", look)
+    house.store(houses.data_set(1), 1)
+
+    assert seen == [[".new"]]
+    assert open_pack(house).stat().st_size > 0
+
+
+def test_what_a_maker_left_before_the_lock_is_removed_after_a_minute(house):
+    house.store(houses.data_set(1), 1)
+    path = open_pack(house)
+    left = path.rename(path.with_suffix(".new"))
+    house.finish()
+    assert left.exists()
+    house.clock.advance(61)
+    house.finish()
+    assert not left.exists()
+
+
+def test_the_mark_of_a_failed_write_goes_with_its_pack(house):
+    house.store(houses.data_set(1), 1)
+    open_pack(house).with_suffix(".fenced").touch()
+    house.seal()
+    assert house.files("packs/hospital-a/open/*") == []
 
 
 def test_a_torn_tail_is_cut_and_everything_acknowledged_is_kept(house):

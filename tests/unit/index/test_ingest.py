@@ -12,10 +12,10 @@ COUNTS = "SELECT (SELECT count(*) FROM patient), (SELECT count(*) FROM study),\
  (SELECT count(*) FROM series), (SELECT count(*) FROM instance)"
 
 
-def record(database: Database, *batches, domains=ingest.NO_DOMAINS) -> None:
+def record(database: Database, *batches, patient_domain="") -> None:
     for batch in batches:
         with database.write() as connection:
-            ingest.record(connection, batch, domains)
+            ingest.record(connection, batch, patient_domain)
 
 
 def rows(database: Database, sql: str) -> list[tuple[object, ...]]:
@@ -81,18 +81,18 @@ def test_without_patient_id_every_study_is_a_patient(database):
     assert rows(database, COUNTS) == [(2, 2, 2, 2)]
 
 
-def test_the_issuer_or_else_the_sources_domain_tells_patients_apart(database):
+def test_the_issuer_or_else_the_configured_domain_tells_patients_apart(database):
     record(
         database,
         [
             instance(),
-            instance("2", study_uid="1.5", sequence=1, source="CT2"),
-            instance("3", study_uid="1.6", sequence=2, values={header.ISSUER_OF_PATIENT_ID: "LAB"}),
+            instance("2", study_uid="1.5", sequence=1, values={header.ISSUER_OF_PATIENT_ID: "LAB"}),
+            instance("3", study_uid="1.6", sequence=2, values={header.ISSUER_OF_PATIENT_ID: "X"}),
         ],
-        domains={"CT2": "LAB"},
+        patient_domain="LAB",
     )
     found = rows(database, "SELECT patient_id, issuer FROM patient ORDER BY issuer")
-    assert found == [("P1", ""), ("P1", "LAB")]
+    assert found == [("P1", "LAB"), ("P1", "X")]
 
 
 def test_a_pack_is_noted_with_its_first_row(database):

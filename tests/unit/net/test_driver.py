@@ -21,6 +21,7 @@ from loopback import CT, ECHO, ECHO_CONTEXT, STORE, STORE_CONTEXT, Memory
 
 FACTS = PeerFacts(address="127.0.0.1", port=1, local_port=2, certificate=None)
 A_ABORT = 0x07
+A_RELEASE_RQ = bytes.fromhex("0500 00000004 00000000")
 
 
 class Ends:
@@ -201,6 +202,18 @@ def test_both_may_ask_for_release_at_the_same_time(ends):
     second = Background(ends.acceptor.release, 5)
     first.result()
     second.result()
+    assert (ends.requestor.ended.kind, ends.acceptor.ended.kind) == ("released", "released")
+
+
+def test_a_release_after_the_peer_has_asked_for_it_is_agreement(ends):
+    ends.acceptor.send(ends.acceptor.contexts[1], response(ECHO, 0))
+    release = Background(ends.acceptor.release, 5)
+    while not ends.sockets[0].recv(4096, socket.MSG_PEEK).endswith(A_RELEASE_RQ):
+        pass
+    # One read takes both in.
+    assert ends.requestor.receive(5).command.status == 0
+    ends.requestor.release(5)
+    release.result()
     assert (ends.requestor.ended.kind, ends.acceptor.ended.kind) == ("released", "released")
 
 

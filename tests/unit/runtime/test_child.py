@@ -13,6 +13,13 @@ def test_ready_is_said_once_and_the_pipe_closed(monkeypatch):
         assert pipe.read() == b"ready\n"
 
 
+def test_ready_is_said_without_an_error_to_a_supervisor_that_was_killed(monkeypatch):
+    ours, theirs = os.pipe()
+    monkeypatch.setenv(child.READY_FD_VARIABLE, str(theirs))
+    os.close(ours)
+    child.announce_ready()
+
+
 def test_the_end_of_the_parents_pipe_is_noticed(monkeypatch):
     theirs, ours = os.pipe()
     monkeypatch.setenv(child.PARENT_FD_VARIABLE, str(theirs))

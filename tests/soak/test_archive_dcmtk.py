@@ -1,0 +1,290 @@
+"""DCMTK's command line tools against the running archive over mutual TLS.
+
+What DCMTK sends is compared with what its own bit-preserving receiver gets from the same sender,
+since it re-encodes parts of a data set itself. Its movescu and getscu have no TLS: a proxy shows
+the hospital's certificate for them.
+"""
+
+import re
+import subprocess
+import uuid
+from contextlib import contextmanager
+
+import pydicom
+import pytest
+
+import tls_proxy
+from archive_role import CALLED, HOST, client_context
+from harmoni.dicom import part10
+from harmoni.net import server
+from vendor_files import vendor_files
+
+pytestmark = pytest.mark.peer
+
+HOSPITAL = "hospital-e"
+TIMEOUT_S = 60
+GREEK = "Παπαδόπουλος^Γιώργος"
+# Each file has UIDs of its own. DCMTK's option is the syntax that it proposes.
+FILES = {
+    "CT_small.dcm": [],
+    "MR_small_implicit.dcm": ["-xi"],
+    "MR_small_bigendian.dcm": ["-xb"],
+    "JPEG-LL.dcm": ["-xs"],
+    "JPEG2000.dcm": ["-xw"],
+    "MR_small_RLE.dcm": ["-xr"],
+    "image_dfl.dcm": ["-xd"],
+    "rtplan.dcm": ["-xi"],
+    "reportsi.dcm": [],
+    "waveform_ecg.dcm": [],
+}
+
+
+def run(*arguments, code=0, folder=None):
+    done = subprocess.run(
+        [str(argument) for argument in arguments],
+        check=False,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        cwd=folder,
+    )
+    output = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == code, output
+    return output
+
+
+def tls_options(role, hospital=HOSPITAL):
+    files = role.house(hospital).tls_files
+    return ["+tls", files.key, files.certificate, "+cf", files.authorities]
+
+
+def free_port():
+    with server.listen(HOST, 0) as probe:
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def storescp(program, echo, folder, port, *options):
+    """DCMTK's own receiver, once it answers; what it wrote is in the folder."""
+    folder.mkdir()
+    process = subprocess.Popen(
+        [program, "-od", str(folder), "+B", "-pm", "+xa", *map(str, options), str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(200):
+            heard = subprocess.run([*echo, HOST, str(port)], check=False, capture_output=True)
+            if heard.returncode == 0:
+                break
+            assert process.poll() is None
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def data_set_in(path):
+    """Transfer syntax and data set of a file, its bytes as they are."""
+    content = path.read_bytes()
+    meta = part10.read_prefix(content)
+    return meta.transfer_syntax_uid, content[meta.dataset_offset :]
+
+
+def written(folder):
+    """What a tool wrote, by SOP Instance UID."""
+    return {
+        part10.read_prefix(path.read_bytes()).sop_instance_uid: data_set_in(path)
+        for path in folder.iterdir()
+    }
+
+
+class Sent:
+    """The files as sent to the archive: UIDs new, and what DCMTK's receiver got of them."""
+
+    def __init__(self):
+        self.studies = {}
+        self.reference = {}
+        self.patient = uuid.uuid4().hex[:10].upper()
+
+
+def with_new_uids(name, folder, patient):
+    """A copy whose UIDs nobody has; its values are written as pydicom found them."""
+    path = next(path for path in vendor_files() if path.name == name)
+    dataset = pydicom.dcmread(path)
+    dataset.SOPInstanceUID = f"2.25.{uuid.uuid4().int}"
+    dataset.StudyInstanceUID = f"2.25.{uuid.uuid4().int}"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientID = patient
+    dataset.PatientName = GREEK
+    dataset.StudyDate = "20260302"
+    dataset.save_as(folder / name)
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def sent(archive_role, peer, tmp_path_factory):
+    store, scp = peer("/usr/bin/storescu"), peer("/usr/bin/storescp")
+    folder = tmp_path_factory.mktemp("sent")
+    sent, port = Sent(), free_port()
+    theirs = tmp_path_factory.mktemp("theirs") / "received"
+    with storescp(scp, [peer("/usr/bin/echoscu")], theirs, port):
+        for name, options in FILES.items():
+            dataset = with_new_uids(name, folder, sent.patient)
+            sent.studies[name] = dataset
+            arguments = [store, *options, "-R", "-aec", CALLED]
+            run(*arguments, HOST, port, folder / name)
+            run(*arguments, *tls_options(archive_role), HOST, archive_role.port, folder / name)
+    sent.reference = written(theirs)
+    assert len(sent.reference) == len(FILES)
+    return sent
+
+
+def test_echoscu(archive_role, peer):
+    run(peer("/usr/bin/echoscu"), *tls_options(archive_role), "-aec", CALLED, HOST,
+        archive_role.port)  # fmt: skip
+
+
+def test_echoscu_of_a_wrong_name_is_refused(archive_role, peer):
+    output = run(peer("/usr/bin/echoscu"), "-v", *tls_options(archive_role), "-aec", "OTHER", HOST,
+        archive_role.port, code=1)  # fmt: skip
+    assert "Called AE Title Not Recognized" in output
+
+
+def find(role, peer, root, *keys):
+    options = [option for key in keys for option in ("-k", key)]
+    return run(
+        peer("/usr/bin/findscu"), "-v", root, *tls_options(role), "-aec", CALLED, *options, HOST,
+        role.port,
+    )  # fmt: skip
+
+
+def uids(output, keyword):
+    return set(re.findall(rf"UI \[([0-9.]+)[^]]*\] *# .* {keyword}", output))
+
+
+@pytest.mark.parametrize("root", ["-P", "-S"])
+def test_findscu_at_all_levels(archive_role, peer, sent, root):
+    for dataset in sent.studies.values():
+        above = [f"PatientID={sent.patient}"] if root == "-P" else []
+        study = f"StudyInstanceUID={dataset.StudyInstanceUID}"
+        series = f"SeriesInstanceUID={dataset.SeriesInstanceUID}"
+        output = find(
+            archive_role, peer, root, "QueryRetrieveLevel=STUDY", study, *above
+        )  # fmt: skip
+        assert dataset.StudyInstanceUID in uids(output, "StudyInstanceUID")
+        output = find(
+            archive_role, peer, root, "QueryRetrieveLevel=SERIES", study, *above,
+            "SeriesInstanceUID",
+        )  # fmt: skip
+        assert dataset.SeriesInstanceUID in uids(output, "SeriesInstanceUID")
+        output = find(
+            archive_role, peer, root, "QueryRetrieveLevel=IMAGE", study, series, *above,
+            "SOPInstanceUID",
+        )  # fmt: skip
+        assert dataset.SOPInstanceUID in uids(output, "SOPInstanceUID")
+
+
+def test_findscu_at_patient_level(archive_role, peer, sent):
+    output = find(
+        archive_role, peer, "-P", "QueryRetrieveLevel=PATIENT", f"PatientID={sent.patient}",
+        "PatientName", "SpecificCharacterSet=ISO_IR 192",
+    )  # fmt: skip
+    assert GREEK in output
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["PatientID={patient}"],
+        ["PatientID={part}*"],
+        ["PatientID={patient}", "PatientName=Παπ*", "SpecificCharacterSet=ISO_IR 192"],
+        ["PatientID={patient}", "PatientName=παπαδόπ?υλος*", "SpecificCharacterSet=ISO_IR 192"],
+        ["PatientID={patient}", "StudyDate=20260301-20260302"],
+        ["PatientID={patient}", "StudyDate=-20260302"],
+    ],
+)
+def test_findscu_matches_every_study(archive_role, peer, sent, keys):
+    texts = [key.format(patient=sent.patient, part=sent.patient[:8]) for key in keys]
+    output = find(
+        archive_role, peer, "-S", "QueryRetrieveLevel=STUDY", *texts, "StudyInstanceUID"
+    )  # fmt: skip
+    expected = {dataset.StudyInstanceUID for dataset in sent.studies.values()}
+    assert uids(output, "StudyInstanceUID") == expected
+
+
+def test_findscu_matches_a_greek_name_in_its_own_character_set(archive_role, peer, sent, tmp_path):
+    query = pydicom.Dataset()
+    query.SpecificCharacterSet = "ISO_IR 126"
+    query.QueryRetrieveLevel = "STUDY"
+    query.PatientName = "Παπαδόπουλος*"
+    query.PatientID = sent.patient
+    query.StudyInstanceUID = ""
+    query.file_meta = pydicom.dataset.FileMetaDataset()
+    query.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    query.save_as(tmp_path / "query.dcm")
+    output = run(
+        peer("/usr/bin/findscu"), "-v", "-S", *tls_options(archive_role), "-aec", CALLED, HOST,
+        archive_role.port, tmp_path / "query.dcm",
+    )  # fmt: skip
+    assert len(uids(output, "StudyInstanceUID")) == len(FILES)
+
+
+def test_findscu_matches_a_list_of_uids(archive_role, peer, sent):
+    wanted = {dataset.StudyInstanceUID for dataset in list(sent.studies.values())[:3]}
+    key = "StudyInstanceUID=" + "\\".join(wanted)
+    output = find(archive_role, peer, "-S", "QueryRetrieveLevel=STUDY", key)
+    assert uids(output, "StudyInstanceUID") == wanted
+
+
+def retrieve_options(dataset):
+    return [
+        "-S", "-aec", CALLED, "-k", "QueryRetrieveLevel=STUDY", "-k",
+        f"StudyInstanceUID={dataset.StudyInstanceUID}",
+    ]  # fmt: skip
+
+
+def test_movescu_has_everything_sent_to_storescp_bit_for_bit(archive_role, peer, sent, tmp_path):
+    """DCMTK's receiver over TLS, with the hospital's certificate, at a registered destination."""
+    house = archive_role.house(HOSPITAL)
+    pacs, context = house.peers[0], client_context(house.tls_files)
+    options = ["-aet", pacs.ae_title, *tls_options(archive_role)]
+    echo = [peer("/usr/bin/echoscu"), *map(str, tls_options(archive_role))]
+    with (
+        storescp(peer("/usr/bin/storescp"), echo, tmp_path / "pacs", pacs.port, *options),
+        tls_proxy.proxy(archive_role.port, context) as port,
+    ):
+        for dataset in sent.studies.values():
+            run(
+                peer("/usr/bin/movescu"), *retrieve_options(dataset), "-aem", pacs.ae_title, HOST,
+                port,
+            )  # fmt: skip
+    assert written(tmp_path / "pacs") == sent.reference
+
+
+def test_getscu_gets_what_is_held_in_a_syntax_that_it_takes(archive_role, peer, sent, tmp_path):
+    """It proposes three uncompressed syntaxes in one context, of which the one held most is chosen;
+    of these classes one syntax is held.
+    """
+    names = ["CT_small.dcm", "rtplan.dcm", "reportsi.dcm", "waveform_ecg.dcm"]
+    context = client_context(archive_role.house(HOSPITAL).tls_files)
+    with tls_proxy.proxy(archive_role.port, context) as port:
+        for name in names:
+            dataset = sent.studies[name]
+            run(
+                peer("/usr/bin/getscu"), "+B", "-od", tmp_path, *retrieve_options(dataset), HOST,
+                port,
+            )  # fmt: skip
+    expected = {sent.studies[name].SOPInstanceUID for name in names}
+    assert written(tmp_path) == {uid: sent.reference[uid] for uid in expected}
+
+
+def test_getscu_does_not_get_what_it_cannot_take(archive_role, peer, sent, tmp_path):
+    context = client_context(archive_role.house(HOSPITAL).tls_files)
+    with tls_proxy.proxy(archive_role.port, context) as port:
+        output = run(
+            peer("/usr/bin/getscu"), "-v", "+B", "-od", tmp_path,
+            *retrieve_options(sent.studies["JPEG2000.dcm"]), HOST, port,
+        )  # fmt: skip
+    assert re.search(r"Failed Suboperations *: 1", output)
+    assert list(tmp_path.iterdir()) == []

@@ -47,7 +47,7 @@ def word(one: Instance, tag: int) -> str:
 
 
 def text(values: set[str]) -> str:
-    return "\\".join(sorted(part for value in values for part in value.split("\\") if part))
+    return "\\".join(sorted({part for value in values for part in value.split("\\") if part}))
 
 
 class BruteForce:

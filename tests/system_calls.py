@@ -17,7 +17,7 @@ _LINE = re.compile(r"(?P<thread>\d+) +(?P<rest>.*)")
 _RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
 _CALL = re.compile(r"(?P<name>\w+)\((?P<rest>.*)")
 _RESULT = re.compile(r"(?P<arguments>.*)\) += (?P<result>-?\d+)(?P<note>.*)")
-_UNFINISHED = " <unfinished ...>"
+_CUT = re.compile(r" <(?:unfinished|detached) \.\.\.>$")
 _ATTACHED = re.compile(r"Process \d+ attached")
 
 
@@ -118,11 +118,13 @@ def _parse(lines: Sequence[str]) -> list[Call]:
             rest = begun["rest"]
         else:  # a signal, an exit
             continue
-        if rest.endswith(_UNFINISHED):
-            call.arguments = rest.removesuffix(_UNFINISHED)
+        if cut := _CUT.search(rest):
+            call.arguments = rest[: cut.start()]
             open_calls[thread] = call
         elif ended := _RESULT.fullmatch(rest):
             call.arguments, call.result, call.left = ended["arguments"], int(ended["result"]), place
             if ended["note"].startswith("<"):  # the descriptor that was made
                 call.arguments += f", {ended['result']}{ended['note']}"
+        else:  # its end was not seen
+            call.arguments = rest
     return calls

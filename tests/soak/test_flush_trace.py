@@ -60,6 +60,8 @@ def appended(trace: Trace) -> list[Appended]:
     """The members in a trace; each must lie in its pack without a gap, and be answered."""
     found, writes = [], defaultdict(list)
     for call in trace.named(*WRITES, "write", "sendto", "sendmsg"):
+        if call.left is None:  # under way when we stopped looking
+            continue
         if call.name in WRITES:
             path = call.paths[-1]
             if path.endswith(".tar") and place_of(call)[0] > 0:  # at 0 stands the README

@@ -9,7 +9,6 @@ is why the store's code calls no other I/O. Errors of the operating system becom
 import errno
 import fcntl
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +35,7 @@ _EXHAUSTED: Final = frozenset(
     }
 )
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux
+_BESIDE_RANDOM_BYTES: Final = 8
 _COPY_BYTES: Final = 1 << 30  # one copy_file_range call; the kernel caps near 2 GiB
 
 
@@ -232,8 +232,7 @@ class Filesystem:
         Raises:
             AlreadyHeld: the name exists; what it names is untouched.
         """
-        self._write_beside(name, data)
-        beside = _beside(name)
+        beside = self._write_beside(name, data)
         try:
             with _translated("publish", name):
                 os.link(self._root / beside, self._root / name)
@@ -243,8 +242,7 @@ class Filesystem:
 
     def replace(self, name: str, data: Buffer) -> None:
         """Put a small file in the place of another in one durable step."""
-        self._write_beside(name, data)
-        self.rename(_beside(name), name)
+        self.rename(self._write_beside(name, data), name)
         self.sync_directory(os.path.dirname(name))
 
     def rename(self, old: str, new: str) -> None:
@@ -322,7 +320,7 @@ class Filesystem:
         finally:
             os.close(descriptor)
 
-    def _write_beside(self, name: str, data: Buffer) -> None:
+    def _write_beside(self, name: str, data: Buffer) -> str:
         beside = _beside(name)
         with self.create(beside) as file:
             try:
@@ -331,10 +329,15 @@ class Filesystem:
             except (OutOfResources, StorageFailed):
                 self.remove(beside)
                 raise
+        return beside
 
 
 def _beside(name: str) -> str:
-    """A name in the same folder that no other thread or process uses."""
+    """A name in the same folder that nobody uses, nor did before.
+
+    Random, since numbers of processes come again, in a container even with every start: what one
+    that was killed left behind must not look like a name that is taken.
+    """
     folder, _, last = name.rpartition("/")
-    temporary = f".{last}.{os.getpid()}.{threading.get_native_id()}.tmp"
+    temporary = f".{last}.{os.urandom(_BESIDE_RANDOM_BYTES).hex()}.tmp"
     return f"{folder}/{temporary}" if folder else temporary

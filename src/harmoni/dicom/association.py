@@ -95,6 +95,11 @@ class Association:
         return self._machine.closing
 
     @property
+    def over(self) -> bool:
+        """Whether it has ended: nothing can be sent; events read before that may still wait."""
+        return self._machine.closing or self._machine.state is State.STA13
+
+    @property
     def contexts(self) -> Mapping[int, AcceptedContext]:
         """The accepted presentation contexts by id; empty before the answer."""
         return self._contexts
@@ -421,7 +426,7 @@ class Association:
             LocalProtocolError: there is no association yet: the shell just closes the transport.
         """
         self._now_s = now_s
-        if self._machine.closing or self._machine.state is State.STA13:
+        if self.over:
             return
         self._act(Evt.ABORT_REQUEST)
         self._reception.forget_message()

@@ -179,6 +179,7 @@ class Acceptor:
         # ARTIM ends this wait. An acceptor without association is told of nothing else.
         event = link.next_event(None)
         assert isinstance(event, AssociateRequested)
+        link.require_standing()
         visit.request = event.request
         match self._answer(visit, event.request, facts):
             case Rejected(result=result, source=source, reason=reason, why=why):

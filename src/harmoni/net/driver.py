@@ -135,7 +135,7 @@ class Channel:
                     self._data_set_waits = has_data_set
                     return Message(self.contexts[context_id], command)
                 case ReleaseRequested():
-                    self._association.confirm_release(now_s=clock.monotonic_s())
+                    self._confirm_release()
                     raise self._link.finish(Ending.RELEASED, "the peer asked for it")
                 case _:
                     self._abort_if_idle()
@@ -216,7 +216,7 @@ class Channel:
             AssociationEnded: it is over, or the peer took no bytes for too long.
             LocalProtocolError: the context or the command does not fit.
         """
-        self._link.require_open()
+        self._link.require_standing()
         self._link.flush()
         begun = complete = False
         try:
@@ -245,6 +245,7 @@ class Channel:
             if self._data_set_waits:
                 self.discard_data_set()
             self._answer_release()
+            self._link.require_standing()
             self._association.release()
             self._await_release(until_s)
         except AssociationEnded:
@@ -259,12 +260,16 @@ class Channel:
         while self._link.has_events():
             match self._link.next_event(None):
                 case ReleaseRequested():
-                    self._association.confirm_release(now_s=self._link.clock.monotonic_s())
+                    self._confirm_release()
                     raise self._link.finish(Ending.RELEASED, "both asked for it")
                 case CommandReceived(has_data_set=True):
                     self._discard_next()
                 case _:
                     pass  # what still comes is of no use any more
+
+    def _confirm_release(self) -> None:
+        self._link.require_standing()
+        self._association.confirm_release(now_s=self._link.clock.monotonic_s())
 
     def _discard_next(self) -> None:
         """Let the data set of a command that nobody wants go nowhere."""
@@ -279,7 +284,7 @@ class Channel:
                     self._link.finish(Ending.RELEASED, "we asked for it")
                     return
                 case ReleaseRequested():  # both asked at the same time (PS3.8 9.2.3)
-                    self._association.confirm_release(now_s=clock.monotonic_s())
+                    self._confirm_release()
                 case CommandReceived(has_data_set=True):
                     self._discard_next()
                 case _:

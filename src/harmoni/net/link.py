@@ -63,6 +63,15 @@ class Link:
         if self.ended is not None:
             raise self.ended
 
+    def require_standing(self) -> None:
+        """Raise `AssociationEnded` if nothing can be sent any more.
+
+        An abort may stand behind events that were read with it and not taken yet: they are dropped.
+        """
+        self.require_open()
+        while self.association.over:
+            self.next_event(None)
+
     def has_events(self) -> bool:
         """Whether an event waits that was read already."""
         return bool(self._events)
@@ -177,7 +186,8 @@ class Link:
         self.flush()
         while not (self.association.closing or self.transport.ended):
             for event in self._turn(None):
-                if isinstance(event, ReleaseRequested):  # both asked at the same time
+                # Both asked at the same time; an abort may have followed at once.
+                if isinstance(event, ReleaseRequested) and not self.association.over:
                     self.association.confirm_release(now_s=self.clock.monotonic_s())
             self.flush()
 

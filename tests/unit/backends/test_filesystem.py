@@ -65,6 +65,21 @@ def test_publish_flushes_the_file_before_its_name_and_the_folder_after(store, mo
     assert acts == ["fdatasync", "link", "fsync"]
 
 
+@pytest.mark.parametrize("act", ["publish", "replace"])
+def test_what_a_killed_process_left_is_not_in_the_way_of_its_successor(store, monkeypatch, act):
+    """In a container started anew, a process has the number of the one that was killed."""
+    with monkeypatch.context() as killed:
+        for step in ("link", "rename", "unlink"):
+            killed.setattr(os, step, lambda *_: os.close(-1))
+        with pytest.raises(StorageFailed):
+            getattr(store, act)("a", b"torn")
+    assert store.names("") != []
+
+    getattr(store, act)("a", b"whole")
+
+    assert store.read("a") == b"whole"
+
+
 def test_replace_puts_new_content_in_place(store):
     store.publish("a", b"first")
     store.replace("a", b"second")

@@ -135,6 +135,7 @@ class Channel:
                     self._data_set_waits = has_data_set
                     return Message(self.contexts[context_id], command)
                 case ReleaseRequested():
+                    self._link.require_sendable()
                     self._association.confirm_release(now_s=clock.monotonic_s())
                     raise self._link.finish(Ending.RELEASED, "the peer asked for it")
                 case _:
@@ -216,7 +217,7 @@ class Channel:
             AssociationEnded: it is over, or the peer took no bytes for too long.
             LocalProtocolError: the context or the command does not fit.
         """
-        self._link.require_open()
+        self._link.require_sendable()
         self._link.flush()
         begun = complete = False
         try:
@@ -259,6 +260,7 @@ class Channel:
         while self._link.has_events():
             match self._link.next_event(None):
                 case ReleaseRequested():
+                    self._link.require_sendable()
                     self._association.confirm_release(now_s=self._link.clock.monotonic_s())
                     raise self._link.finish(Ending.RELEASED, "both asked for it")
                 case CommandReceived(has_data_set=True):
@@ -279,6 +281,7 @@ class Channel:
                     self._link.finish(Ending.RELEASED, "we asked for it")
                     return
                 case ReleaseRequested():  # both asked at the same time (PS3.8 9.2.3)
+                    self._link.require_sendable()
                     self._association.confirm_release(now_s=clock.monotonic_s())
                 case CommandReceived(has_data_set=True):
                     self._discard_next()

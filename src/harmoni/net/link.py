@@ -63,6 +63,16 @@ class Link:
         if self.ended is not None:
             raise self.ended
 
+    def require_sendable(self) -> None:
+        """Raise `AssociationEnded` if nothing can be sent: the end may be read but not told yet.
+
+        A peer's last good message and what ended the association may come in one read. What was
+        read before the end is given up with it: it could not be answered.
+        """
+        self.require_open()
+        while any(isinstance(event, Aborted | TransportClosed) for event in self._events):
+            self.next_event(None)
+
     def has_events(self) -> bool:
         """Whether an event waits that was read already."""
         return bool(self._events)

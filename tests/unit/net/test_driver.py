@@ -7,9 +7,9 @@ import pytest
 
 import loopback
 from harmoni.dicom.association import Association, Limits
-from harmoni.dicom.dimse import Command, CommandField, response
+from harmoni.dicom.dimse import Command, CommandField, encode_command, response
 from harmoni.dicom.items import UserInformation
-from harmoni.dicom.pdu import AssociateRQ
+from harmoni.dicom.pdu import AssociateRQ, DataTF, PresentationDataValue, encode
 from harmoni.model.errors import Damaged, InvalidInput, LocalProtocolError, OutOfResources
 from harmoni.net.driver import AssociationEnded, Channel, Ending
 from harmoni.net.link import Link
@@ -21,6 +21,7 @@ from loopback import CT, ECHO, ECHO_CONTEXT, STORE, STORE_CONTEXT, Memory
 
 FACTS = PeerFacts(address="127.0.0.1", port=1, local_port=2, certificate=None)
 A_ABORT = 0x07
+GARBAGE = bytes.fromhex("5500 00000004 00000000")
 A_RELEASE_RQ = bytes.fromhex("0500 00000004 00000000")
 
 
@@ -396,3 +397,19 @@ def test_sending_in_a_context_that_was_not_accepted_is_our_own_fault(ends):
     with pytest.raises(LocalProtocolError):
         ends.acceptor.send(unknown, ECHO)
     assert ends.echo() == 0
+
+
+def test_an_answer_to_what_came_right_before_garbage_is_told_that_all_is_over(ends):
+    command = PresentationDataValue(1, True, True, encode_command(ECHO))
+    ends.sockets[0].sendall(encode(DataTF((command,))) + GARBAGE)
+    message = ends.acceptor.receive(5)
+    with pytest.raises(AssociationEnded) as ended:
+        ends.acceptor.send(message.context, response(message.command, 0))
+    assert ended.value.kind is Ending.ABORTED
+
+
+def test_a_release_with_garbage_behind_it_is_an_abort(ends):
+    ends.sockets[0].sendall(A_RELEASE_RQ + GARBAGE)
+    with pytest.raises(AssociationEnded) as ended:
+        ends.acceptor.receive(5)
+    assert ended.value.kind is Ending.ABORTED

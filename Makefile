@@ -14,8 +14,8 @@ JOBS ?= 2
 demo: $(READY)  ## run the whole of HARMONI once on loopback, and check it
 	$(BIN)/harmoni demo $(DEMO_ARGS)
 
-test: $(READY) peers  ## the suite, other vendors' tools included; tests/soak is run by make soak
-	$(PYTEST) -n $(JOBS) tests --ignore tests/soak
+test: $(READY) peers  ## the whole suite, other vendors' tools included
+	$(PYTEST) -n $(JOBS) tests
 
 check: $(READY) lint unit  ## format, lint, types, layers, lock, unit and property tests
 

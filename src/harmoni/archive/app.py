@@ -15,6 +15,7 @@ from harmoni.archive.worker import Worker
 from harmoni.audit.event import Act, AuditEvent
 from harmoni.audit.spool import Spool
 from harmoni.config import ArchiveConfig, load_archive
+from harmoni.config.archive import LimitsSection
 from harmoni.dicom.events import Limits
 from harmoni.model.errors import ConfigurationError
 from harmoni.net import http, notify, server, tls
@@ -25,6 +26,7 @@ from harmoni.runtime.supervise import ChildSpec, Supervisor
 from harmoni.vault import custody
 
 _SALT_BYTES: Final = 32
+_AFTER_DRAIN_S: Final = 10.0
 _SWITCH_INTERVAL_S: Final = 0.0002
 """One busy thread must not hold the interpreter for the default 5 ms while others have a socket to
 serve; measured before the start: it cuts a worker's rate many times over."""
@@ -75,7 +77,7 @@ def serve(config_path: Path) -> int:
         clock=clock,
         log=process_log,
         on_ready=ready,
-        grace_s=config.limits.drain_s,
+        grace_s=grace_s(config.limits),
     )
     return supervisor.run()
 
@@ -95,7 +97,6 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
             sockets=[(server.adopt(descriptor), context)],
             decide=worker.decide,
             serve=worker.serve,
-            refused=worker.refused,
             limits=server.ServerLimits(
                 associations=config.limits.associations_per_worker,
                 associations_per_address=config.limits.associations_per_address,
@@ -106,6 +107,7 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
             clock=clock,
             log=process_log,
             metrics=Metrics(),
+            on_refused=worker.refused,
         )
 
         def reload() -> None:
@@ -157,6 +159,15 @@ def keep(config_path: Path) -> int:
     if monitoring is not None:
         monitoring.close()
     return os.EX_OK
+
+
+def grace_s(section: LimitsSection) -> float:
+    """How long the supervisor lets its children end, in seconds: longer than they may drain.
+
+    A worker that was cut at the end of its drain still retires its packs and writes its audit
+    trail; killed in that, it would leave both to recovery.
+    """
+    return section.drain_s + _AFTER_DRAIN_S
 
 
 def tls_files(config: ArchiveConfig) -> tls.TLSFiles:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from harmoni.archive.handlers import Committing, Finding, Retrieving, Storing
 from harmoni.archive.site import ArchiveSite
 from harmoni.archive.trail import AuditDoor, Strangers, Trail, participant
-from harmoni.audit.event import Act, AuditEvent, Outcome
+from harmoni.audit.event import Act, AuditEvent, Outcome, Participant
 from harmoni.dicom import presentation
 from harmoni.dicom.items import AsynchronousOperationsWindow
 from harmoni.dicom.pdu import AssociateRQ
@@ -86,17 +86,7 @@ class Worker:
             called=request.called_ae_title,
         )
         if not isinstance(bound, Binding):
-            self._door.write(
-                [
-                    AuditEvent(
-                        act=Act.NODE_AUTHENTICATION,
-                        at_ms=self._door.now_ms(),
-                        who=who,
-                        outcome=Outcome.SERIOUS_FAILURE,
-                        reason=bound.why,
-                    )
-                ]
-            )
+            self._audit_refusal(who, bound.why)
             return server.Rejected(
                 result=bound.result, source=bound.source, reason=bound.reason, why=bound.why
             )
@@ -174,6 +164,19 @@ class Worker:
         self._ended.set()
         for holding in self._archive.opened():
             holding.recorder.packs.retire_all()
+
+    def _audit_refusal(self, who: Participant, why: str) -> None:
+        self._door.write(
+            [
+                AuditEvent(
+                    act=Act.NODE_AUTHENTICATION,
+                    at_ms=self._door.now_ms(),
+                    who=who,
+                    outcome=Outcome.SERIOUS_FAILURE,
+                    reason=why,
+                )
+            ]
+        )
 
     def _performed(self, outcome: Performed) -> None:
         if outcome.why:

@@ -164,11 +164,11 @@ class LimitsSection(Section):
         description="Time for the TLS handshake; a silent client costs a thread no longer.",
     )
     artim_s: float = Field(
-        default=30.0,
+        default=10.0,
         gt=0,
         json_schema_extra={"unit": "seconds"},
         description="Time for A-ASSOCIATE-RQ to arrive and for a closing peer to go "
-        "(ARTIM, PS3.8 9.1.5).",
+        "(ARTIM, PS3.8 9.1.5); each keeps a thread meanwhile.",
     )
     idle_s: float = Field(
         default=300.0,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import ColumnElement, SelectBase, func, select
+from sqlalchemy import ColumnElement, SelectBase, and_, func, select
 
 from harmoni.dicom.identifier import Query, QueryLevel
 from harmoni.dicom.matching import Universal, matches
@@ -178,7 +178,8 @@ def _counted_text(counted: int | str) -> str:
     """A number as it is, a JSON list of values in ascending order."""
     if isinstance(counted, int):
         return str(counted)
-    return "\\".join(sorted(value for value in json.loads(counted) if value))
+    values = {value for several in json.loads(counted) for value in several.split("\\") if value}
+    return "\\".join(sorted(values))
 
 
 # Aliases, so that nothing is taken for a table of the statement around.
@@ -186,7 +187,8 @@ _STUDY: Final = study.alias("its_study")
 _SERIES: Final = series.alias("its_series")
 _INSTANCE: Final = instance.alias("its_instance")
 _CLASS: Final = sop_class.alias("its_class")
-_OF_PATIENT: Final = _STUDY.c.patient_no == patient.c.patient_no
+# The instances of no study are in nobody's counts, as they are in nobody's answers.
+_OF_PATIENT: Final = and_(_STUDY.c.patient_no == patient.c.patient_no, _STUDY.c.uid != b"")
 _OF_STUDY: Final = _SERIES.c.study_no == study.c.study_no
 # Copies and versions of a SOP Instance count once. 64 bits tell the UIDs of a patient apart.
 _INSTANCES: Final[ColumnElement[int]] = func.count(_INSTANCE.c.sop_hash.distinct())

@@ -59,11 +59,10 @@ def conditions(query: Query) -> list[ColumnElement[bool]]:
 
     Instances that belong to no study are found by their SOP Instance UID, never by a query.
     """
-    visible = (
-        or_(patient.c.patient_id != "", patient.c.study_uid != b"")
-        if query.level is QueryLevel.PATIENT
-        else study.c.uid != b""
-    )
+    visible = study.c.uid != b""
+    if query.level is QueryLevel.PATIENT:
+        of_patient = study.c.patient_no == patient.c.patient_no
+        visible = exists(select(1).where(of_patient, visible).correlate(patient))
     return [visible, *_clauses(query, tuple(_SEARCHES))]
 
 

@@ -29,6 +29,8 @@ from harmoni.runtime.clock import Clock
 from harmoni.runtime.log import Log
 
 _RELEASE_S: Final = 10.0
+# A peer chooses some of the words with which it is refused.
+_MAX_WHY_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,33 +143,33 @@ class Acceptor:
         *,
         decide: Callable[[AssociateRQ, PeerFacts], Decision],
         serve: Callable[[Channel], None],
-        refused: Callable[[str, str], None],
         limits: ServerLimits,
         clock: Clock,
         log: Log,
         draining: threading.Event,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self._decide = decide
         self._serve = serve
-        self._refused = refused
         self._limits = limits
         self._clock = clock
         self._log = log
         self._draining = draining
+        self._on_refused = on_refused
 
     def attend(self, visit: Visit, context: tls.ServerContext | None) -> None:
         """Attend to a connection until it is over.
 
         Raises:
             AssociationEnded: the usual end.
-            Exception: what `decide` or `serve` raise; the caller aborts.
+            Exception: what `decide`, `serve` or `on_refused` raise; the caller aborts.
         """
         if context is not None and not self._secure(visit, context.current):
             return
         try:
             facts = observe(visit.connection, visit.address, visit.port)
         except InvalidInput as error:
-            visit.conclude("handshake failed", str(error))
+            self._refuse(visit, str(error))
             return
         association = Association(
             requestor=False, limits=self._limits.association, now_s=self._clock.monotonic_s()
@@ -197,15 +199,18 @@ class Acceptor:
             visit.connection = secured
             secured.do_handshake()
         except OSError as error:  # ssl.SSLError and TimeoutError are some
-            why = describe(error)
-            visit.conclude("handshake failed", why)
             if isinstance(error, ssl.SSLError):
-                # One that just closes, as probes of a port do, has shown nothing to be refused.
-                if not isinstance(error, ssl.SSLEOFError):
-                    self._refused(visit.address, why)
                 linger(visit.connection)
+            self._refuse(visit, describe(error))
             return False
         return True
+
+    def _refuse(self, visit: Visit, why: str) -> None:
+        """Note that the peer did not prove who it is, and tell whoever wants to know."""
+        why = why[:_MAX_WHY_CHARACTERS]
+        visit.conclude("handshake failed", why)
+        if self._on_refused is not None:
+            self._on_refused(visit.address, why)
 
     def _answer(self, visit: Visit, request: AssociateRQ, facts: PeerFacts) -> Decision:
         if visit.congested or self._draining.is_set():

@@ -46,6 +46,8 @@ class AssociationRejected(HarmoniError):
         rejection: the three numbers.
     """
 
+    code = "HZ-0001"
+
     def __init__(self, peer: str, rejection: AssociateRJ) -> None:
         reason = _REASONS.get((rejection.source, rejection.reason), "reason unknown to PS3.8")
         numbers = f"{rejection.result}/{rejection.source}/{rejection.reason}"

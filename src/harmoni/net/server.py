@@ -71,12 +71,13 @@ class Server:
         decide: accepts or rejects a request; called in the association's thread.
         serve: speaks on an accepted association until it ends; called in the same thread.
             `AssociationEnded` may come out of it.
-        refused: told of the address and the reason when a TLS handshake is refused; called in the
-            connection's thread, and as often as anybody likes to connect.
         limits: see `ServerLimits`.
         clock: monotonic time.
         log: one line when an association opens, one when it ends, whatever came of it.
         metrics: counts associations, their ends, and bytes.
+        on_refused: told of each peer that did not prove who it is, by its address and why, in at
+            most 200 characters: its TLS handshake failed. Called in the connection's thread,
+            as often as anybody likes to connect.
     """
 
     def __init__(
@@ -85,11 +86,11 @@ class Server:
         sockets: Sequence[tuple[socket.socket, tls.ServerContext | None]],
         decide: Callable[[AssociateRQ, PeerFacts], Decision],
         serve: Callable[[Channel], None],
-        refused: Callable[[str, str], None] = lambda _address, _why: None,
         limits: ServerLimits,
         clock: Clock,
         log: Log,
         metrics: Metrics,
+        on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self._sockets = list(sockets)
         self._limits = limits
@@ -99,11 +100,11 @@ class Server:
         self._acceptor = Acceptor(
             decide=decide,
             serve=serve,
-            refused=refused,
             limits=limits,
             clock=clock,
             log=log,
             draining=self._draining,
+            on_refused=on_refused,
         )
         self._changed = threading.Condition()
         self._visits: set[Visit] = set()

@@ -16,6 +16,11 @@ def test_a_generated_page_is_current(name):
     assert (PAGES / f"{name}.md").read_text(encoding="utf-8") == made
 
 
+def test_no_two_errors_share_a_code():
+    codes = [kind.code for kind in reference.every_error()]
+    assert len(codes) == len(set(codes))
+
+
 def test_every_error_is_listed():
     page = reference.errors()
     for kind in reference.every_error():

@@ -89,3 +89,26 @@ def test_a_reference_means_every_version_or_the_one_with_its_hash(database):
         (REFERENCES[1], []),
         (by_hash, [second.location]),
     ]
+
+
+def test_a_new_database_takes_over_every_transaction_as_it_stands(database, new_database):
+    waiting = replace(REQUEST, transaction_uid="1.10", accepted_at_ms=2)
+    by_hash = replace(REFERENCES[0], sha256=bytes(range(32)), failure_reason=0x0112)
+    failed = replace(REQUEST, transaction_uid="1.11", references=(by_hash, REFERENCES[1]))
+    asked = replace(failed, references=(replace(by_hash, failure_reason=None), REFERENCES[1]))
+    with database.write(durable=True) as connection:
+        for transaction in (REQUEST, waiting, asked):
+            commitment.accept(connection, transaction)
+        commitment.resolve(connection, REQUEST, at_ms=5)
+        commitment.answered(connection, REQUEST.requester, REQUEST.transaction_uid, at_ms=6)
+        commitment.resolve(connection, failed, at_ms=7)
+    rebuilt = new_database()
+    with database.reader() as source, rebuilt.write(durable=True) as target:
+        commitment.take_over(source, target)
+    with rebuilt.write(durable=True) as connection:
+        assert commitment.unresolved(connection) == [waiting]
+        assert commitment.pending(connection, "PACS") == [replace(failed, resolved_at_ms=7)]
+        # Had the answered one been lost, its repetition would be a request anew.
+        commitment.accept(connection, REQUEST)
+        assert commitment.unresolved(connection) == [waiting]
+    rebuilt.close()

@@ -135,3 +135,12 @@ def test_a_retrieval_of_everything_is_refused(database):
         lookup.instances_of(
             connection, query(QueryLevel.STUDY, (header.STUDY_INSTANCE_UID, Universal()))
         )
+
+
+def test_the_members_of_a_pack_come_in_order_whatever_series_they_are_in(database):
+    one, two = instance(sequence=3), instance("1.9", sequence=1, study_uid="1.8")
+    held_after(database, one, instance("1.7", pack=2), two)
+    with database.reader() as connection:
+        members = lookup.members(connection, pack_id(1))
+        assert [held.location for held in members] == [two.location, one.location]
+        assert lookup.members(connection, pack_id(9)) == []

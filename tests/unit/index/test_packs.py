@@ -2,7 +2,7 @@ import pytest
 
 from harmoni.index import ingest, lookup, packs
 from harmoni.index.packs import PackKind, PackState, SealedPack
-from harmoni.model.errors import NotHeld
+from harmoni.model.errors import HarmoniError, NotHeld
 from index_samples import instance, pack_id
 
 SEALED = SealedPack(
@@ -72,3 +72,23 @@ def test_one_copy_is_flagged_and_repaired(database):
         assert not any(held.damaged for held in lookup.versions(connection, "1.2.3.4"))
         with pytest.raises(NotHeld):
             packs.flag_damaged(connection, "1.2.3.5", first.location)
+
+
+def test_a_pack_in_which_nothing_was_acknowledged_is_forgotten_with_its_request(database):
+    with database.write() as connection:
+        packs.opened(connection, pack_id(1), PackKind.INSTANCES)
+        packs.request_seal(connection, [pack_id(1)], at_ms=5)
+        packs.forget(connection, pack_id(1))
+        assert packs.pack(connection, pack_id(1)) is None
+        assert packs.seal_requests(connection) == {}
+
+
+def test_a_pack_with_members_cannot_be_forgotten(database):
+    with database.write() as connection:
+        ingest.record(connection, [instance()])
+        packs.request_seal(connection, [pack_id(1)], at_ms=5)
+    with pytest.raises(HarmoniError, match="FOREIGN KEY"), database.write() as connection:
+        packs.forget(connection, pack_id(1))
+    with database.reader() as connection:
+        assert packs.seal_requests(connection) == {pack_id(1): 5}
+        assert len(lookup.versions(connection, "1.2.3.4")) == 1

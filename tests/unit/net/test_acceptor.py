@@ -11,6 +11,7 @@ from harmoni.dicom import pdu
 from harmoni.dicom.association import Limits
 from harmoni.dicom.items import UserInformation
 from harmoni.dicom.uids import IMPLEMENTATION_CLASS_UID
+from harmoni.model.errors import InvalidInput
 from harmoni.model.identifiers import HospitalId
 from harmoni.net import tls
 from harmoni.net.acceptor import Accepted, Acceptor, Rejected, ServerLimits, Visit
@@ -32,8 +33,8 @@ def acceptor(
     decide=loopback.accept_everything,
     serve=lambda _channel: None,
     *,
-    refused=lambda *_: None,
     draining=False,
+    on_refused=None,
 ):
     event = threading.Event()
     if draining:
@@ -41,11 +42,11 @@ def acceptor(
     return Acceptor(
         decide=decide,
         serve=serve,
-        refused=refused,
         limits=LIMITS,
         clock=SystemClock(),
         log=structlog.wrap_logger(None, processors=[drop]),
         draining=event,
+        on_refused=on_refused,
     )
 
 
@@ -131,18 +132,46 @@ def test_a_failed_handshake_is_noted_with_its_reason(visit, tls_material):
     visit, theirs = visit
     theirs.sendall(REQUEST)
     theirs.shutdown(socket.SHUT_WR)
-    refused = []
-    attending = acceptor(refused=lambda *facts: refused.append(facts))
-    attending.attend(visit, tls.ServerContext(tls_material.server))
+    acceptor().attend(visit, tls.ServerContext(tls_material.server))
     assert visit.outcome == "handshake failed"
     assert visit.why.startswith("TLS: ")
-    assert refused == [("127.0.0.1", visit.why)]
 
 
 def test_a_silent_handshake_ends_at_its_deadline(visit, tls_material):
     visit, _ = visit
     acceptor().attend(visit, tls.ServerContext(tls_material.server))
     assert visit.outcome == "handshake failed"
+
+
+def test_whoever_wants_to_know_is_told_of_a_failed_handshake(visit, tls_material):
+    visit, theirs = visit
+    told = []
+    theirs.sendall(REQUEST)
+    theirs.shutdown(socket.SHUT_WR)
+    attending = acceptor(on_refused=lambda *refusal: told.append(refusal))
+    attending.attend(visit, tls.ServerContext(tls_material.server))
+    assert told == [("127.0.0.1", visit.why)]
+
+
+def test_the_words_of_a_refusal_are_bounded(visit, monkeypatch):
+    visit, _ = visit
+    told = []
+
+    def unreadable(*_):
+        raise InvalidInput("x" * 100_000)
+
+    monkeypatch.setattr("harmoni.net.acceptor.observe", unreadable)
+    acceptor(on_refused=lambda *refusal: told.append(refusal)).attend(visit, None)
+    assert told == [("127.0.0.1", "x" * 200)]
+
+
+def test_a_peer_without_a_fault_is_not_told_of(visit):
+    visit, theirs = visit
+    told = []
+    theirs.sendall(REQUEST)
+    theirs.shutdown(socket.SHUT_WR)
+    acceptor(on_refused=lambda *refusal: told.append(refusal)).attend(visit, None)
+    assert told == []
 
 
 def test_the_first_word_on_how_it_ended_counts(visit):

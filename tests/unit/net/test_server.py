@@ -142,7 +142,7 @@ def test_a_bad_certificate_never_reaches_dicom(tls_material, name):
     with serving(
         context=tls.ServerContext(tls_material.server),
         decide=lambda *facts: asked.append(facts),
-        refused=lambda *facts: refused.append(facts),
+        on_refused=lambda *facts: refused.append(facts),
     ) as served:
         with pytest.raises(Unreachable):
             served.open(tls=tls.client_context(getattr(tls_material, name)))
@@ -150,17 +150,6 @@ def test_a_bad_certificate_never_reaches_dicom(tls_material, name):
     assert line["why"].startswith("TLS: ")
     assert asked == []
     assert refused == [("127.0.0.1", line["why"])]
-
-
-def test_a_client_that_only_closes_is_not_refused(tls_material):
-    refused = []
-    with serving(
-        context=tls.ServerContext(tls_material.server),
-        refused=lambda *facts: refused.append(facts),
-    ) as served:
-        served.connect().close()
-        served.line("association ended", outcome="handshake failed")
-    assert refused == []
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ FEWEST_FILES = 142
 FEWEST_UNIQUE_FILES = 115
 MOST_CONTEXTS = 60
 WAIT_S = 30
+MANY = 250
 
 
 def uid():
@@ -192,14 +193,21 @@ def test_find_does_not_match_outside_a_range(archive_role, study):
     assert find(archive_role, STUDY_FIND, **asked) == []
 
 
-def test_find_can_be_cancelled(archive_role):
-    """Once pynetdicom's cancel is there, the last status says so, and the association stays."""
+@pytest.fixture(scope="module")
+def many(archive_role):
+    """A study and series of many small images, so that a cancel comes in the middle."""
     series, of = uid(), uid()
     with archive_role.associated(HOSPITAL, [(CT, [EXPLICIT])]) as association:
-        for number in range(250):
+        for number in range(MANY):
             sent = image(study=of, series=series, instance=uid(), number=number)
             sent.PixelData = b"\0\0"
             assert association.send_c_store(sent).Status == 0x0000
+    return of, series
+
+
+def test_find_can_be_cancelled(archive_role, many):
+    """Once pynetdicom's cancel is there, the last status says so, and the association stays."""
+    of, series = many
     contexts = [(STUDY_FIND, [IMPLICIT]), (sop.Verification, [IMPLICIT])]
     with archive_role.associated(HOSPITAL, contexts) as association:
         asked = dataset(
@@ -217,7 +225,7 @@ def test_find_can_be_cancelled(archive_role):
     # A quick archive may have said everything before the cancel came.
     assert statuses[-1] in (0xFE00, 0x0000)
     assert set(statuses[:-1]) == {0xFF00}
-    assert (statuses[-1] == 0xFE00) == (len(statuses) < 251)
+    assert (statuses[-1] == 0xFE00) == (len(statuses) < MANY + 1)
 
 
 def get(role, hospital, model, contexts, **keys):
@@ -305,6 +313,55 @@ def test_move_sends_to_the_registered_destination_and_names_its_originator(archi
         StudyInstanceUID=study.uid,
     )
     assert receiver.received == got
+
+
+class Cancelling(Receiver):
+    """Cancels the retrieval when the first instance is there, before answering for it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.association = None
+
+    def take(self, event):
+        if not self.received:
+            self.association.send_c_cancel(7, query_model=self.model)
+        return super().take(event)
+
+
+def assert_cancelled(association, final, received):
+    assert final.Status == 0xFE00
+    done, left = final.NumberOfCompletedSuboperations, final.NumberOfRemainingSuboperations
+    assert done + left == MANY
+    assert 0 < done == len(received) < MANY
+    assert association.send_c_echo().Status == 0x0000
+
+
+def test_get_can_be_cancelled(archive_role, many):
+    receiver = Cancelling(STUDY_GET)
+    with archive_role.associated(
+        HOSPITAL,
+        [(STUDY_GET, [IMPLICIT]), (CT, [EXPLICIT]), (sop.Verification, [IMPLICIT])],
+        roles=[build_role(CT, scp_role=True)],
+        handlers=receiver.handlers,
+    ) as association:
+        receiver.association = association
+        asked = dataset(QueryRetrieveLevel="STUDY", StudyInstanceUID=many[0])
+        *_, (final, _) = association.send_c_get(asked, STUDY_GET, msg_id=7)
+        assert_cancelled(association, final, receiver.received)
+
+
+def test_move_can_be_cancelled(archive_role, many):
+    receiver = Cancelling(STUDY_MOVE)
+    contexts = [(STUDY_MOVE, [IMPLICIT]), (sop.Verification, [IMPLICIT])]
+    with (
+        destination(archive_role, HOSPITAL, receiver) as title,
+        archive_role.associated(HOSPITAL, contexts) as association,
+    ):
+        receiver.association = association
+        asked = dataset(QueryRetrieveLevel="STUDY", StudyInstanceUID=many[0])
+        *_, (final, _) = association.send_c_move(asked, title, STUDY_MOVE, msg_id=7)
+        assert_cancelled(association, final, receiver.received)
 
 
 def test_move_says_when_the_destination_is_away(archive_role, study):

@@ -4,68 +4,23 @@ import itertools
 import ssl
 import threading
 import uuid
-from collections import defaultdict
 from contextlib import contextmanager
 
-import pydicom
 import pytest
-from pynetdicom import AE, _config, build_role, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom import sop_class as sop
 
+from archive_requests import CT, EXPLICIT, IMPLICIT, STUDY_GET, Receiver, get, image, uid
 from archive_role import HOST, dataset
-from harmoni.archive.site import ArchiveSite
-from harmoni.demo import samples
-from harmoni.index import lookup
-from harmoni.model.errors import InvalidInput
-from harmoni.model.identifiers import HospitalId
-from harmoni.runtime.clock import SystemClock
-from vendor_files import vendor_files
 
-IMPLICIT = "1.2.840.10008.1.2"
-EXPLICIT = "1.2.840.10008.1.2.1"
 PATIENT_FIND = sop.PatientRootQueryRetrieveInformationModelFind
 STUDY_FIND = sop.StudyRootQueryRetrieveInformationModelFind
 PATIENT_GET = sop.PatientRootQueryRetrieveInformationModelGet
-STUDY_GET = sop.StudyRootQueryRetrieveInformationModelGet
 STUDY_MOVE = sop.StudyRootQueryRetrieveInformationModelMove
 COMMITMENT = sop.StorageCommitmentPushModel
-CT = sop.CTImageStorage
 HOSPITAL = "hospital-c"
-# Nothing else is in it: the files of pydicom share UIDs with one another.
-EMPTY_HOSPITAL = "hospital-d"
-FEWEST_FILES = 142
-FEWEST_UNIQUE_FILES = 115
-MOST_CONTEXTS = 60
 WAIT_S = 30
 MANY = 250
-
-
-def uid():
-    return f"2.25.{uuid.uuid4().int}"
-
-
-def image(*, study, series, instance, number=1, patient="P1", name="Doe^Jane"):
-    made = dataset(
-        SpecificCharacterSet="ISO_IR 192",
-        SOPClassUID=CT,
-        SOPInstanceUID=instance,
-        StudyInstanceUID=study,
-        SeriesInstanceUID=series,
-        PatientID=patient,
-        PatientName=name,
-        StudyDate="20260302",
-        StudyTime="101500",
-        AccessionNumber=patient,
-        Modality="CT",
-        SeriesNumber=1,
-        InstanceNumber=number,
-        BitsAllocated=16,
-    )
-    made.add_new(0x7FE00010, "OW", bytes([number]) * 100_001 + b"\0")
-    made.file_meta = dataset(TransferSyntaxUID=EXPLICIT)
-    made.file_meta.MediaStorageSOPClassUID = CT
-    made.file_meta.MediaStorageSOPInstanceUID = instance
-    return made
 
 
 class Study:
@@ -91,26 +46,6 @@ class Study:
 @pytest.fixture(scope="module")
 def study(archive_role):
     return Study(archive_role)
-
-
-class Receiver:
-    """Keeps what arrives by C-STORE, its bytes as they came."""
-
-    def __init__(self):
-        self.received = {}
-        self.originators = set()
-        self.handlers = [(evt.EVT_C_STORE, self.take)]
-
-    def take(self, event):
-        request = event.request
-        self.received[str(request.AffectedSOPInstanceUID)] = (
-            event.context.transfer_syntax,
-            request.DataSet.getvalue(),
-        )
-        self.originators.add(
-            (request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID)
-        )
-        return 0x0000
 
 
 def test_echo(archive_role):
@@ -226,19 +161,6 @@ def test_find_can_be_cancelled(archive_role, many):
     assert statuses[-1] in (0xFE00, 0x0000)
     assert set(statuses[:-1]) == {0xFF00}
     assert (statuses[-1] == 0xFE00) == (len(statuses) < MANY + 1)
-
-
-def get(role, hospital, model, contexts, **keys):
-    receiver = Receiver()
-    classes = dict.fromkeys(abstract for abstract, _ in contexts)
-    with role.associated(
-        hospital,
-        [(model, [IMPLICIT]), *contexts],
-        roles=[build_role(abstract, scp_role=True) for abstract in classes],
-        handlers=receiver.handlers,
-    ) as association:
-        *_, (final, _) = association.send_c_get(dataset(**keys), model)
-    return final, receiver.received
 
 
 @pytest.mark.parametrize("level", ["PATIENT", "STUDY", "SERIES", "IMAGE"])
@@ -444,121 +366,3 @@ def test_commitment_of_the_wrong_class_and_of_other_content_is_refused(archive_r
         event_type, report = reports.wait()
     assert event_type == 2
     assert [item.FailureReason for item in report.FailedSOPSequence] == [0x0119] * 5
-
-
-# Bit for bit: every file of pydicom and pydicom-data, sent as its own bytes.
-
-
-def sendable():
-    """What pynetdicom can send: by study, for storage; its file meta says what its data set is."""
-    for path in vendor_files():
-        try:
-            sample = samples.read(path)
-            meta = pydicom.filereader.read_file_meta_info(path)
-        except (InvalidInput, pydicom.errors.InvalidDicomError):
-            continue
-        if (
-            sample.study_instance_uid
-            and meta.get("MediaStorageSOPInstanceUID") == sample.sop_instance_uid
-            and meta.get("MediaStorageSOPClassUID") == sample.sop_class_uid
-        ):
-            yield sample
-
-
-def send(role, hospital, wanted):
-    """The status that each file is answered with, by path."""
-    statuses = {}
-    pairs = list(dict.fromkeys(sample.pair for sample in wanted))
-    for start in range(0, len(pairs), MOST_CONTEXTS):
-        some = pairs[start : start + MOST_CONTEXTS]
-        contexts = [(abstract, [syntax]) for abstract, syntax in some]
-        with role.associated(hospital, contexts) as association:
-            for sample in wanted:
-                if sample.pair in some:
-                    statuses[sample.path] = association.send_c_store(sample.path).Status
-    return statuses
-
-
-@pytest.fixture
-def _own_bytes(monkeypatch):
-    """Have pynetdicom send a file's data set as it stands there, not one it encodes anew."""
-    monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
-
-
-@pytest.fixture(scope="module")
-def by_uid():
-    files = defaultdict(list)
-    for sample in sendable():
-        files[sample.sop_instance_uid].append(sample)
-    return files
-
-
-def bytes_of(sample):
-    return sample.transfer_syntax_uid, b"".join(sample.chunks())
-
-
-def content_of(holding, copy):
-    return b"".join(map(bytes, holding.recall(copy)))
-
-
-@pytest.mark.usefixtures("_own_bytes")
-def test_every_file_of_pydicom_comes_back_bit_for_bit(archive_role, by_uid):
-    unique = [alike[0] for alike in by_uid.values() if len(alike) == 1]
-    assert sum(map(len, by_uid.values())) >= FEWEST_FILES
-    assert len(unique) >= FEWEST_UNIQUE_FILES
-    assert set(send(archive_role, EMPTY_HOSPITAL, unique).values()) == {0x0000}
-    received = {}
-    studies = defaultdict(list)
-    for sample in unique:
-        studies[sample.study_instance_uid].append(sample)
-    for study_uid, expected in studies.items():
-        pairs = dict.fromkeys(sample.pair for sample in expected)
-        final, got = get(
-            archive_role,
-            EMPTY_HOSPITAL,
-            STUDY_GET,
-            [(abstract, [syntax]) for abstract, syntax in pairs],
-            QueryRetrieveLevel="STUDY",
-            StudyInstanceUID=study_uid,
-        )
-        assert final.Status == 0x0000, expected
-        received |= got
-    differing = [
-        sample.path.name
-        for sample in unique
-        if received.get(sample.sop_instance_uid) != bytes_of(sample)
-    ]
-    assert differing == []
-
-
-@pytest.mark.usefixtures("_own_bytes")
-@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom about its own odd files
-def test_of_two_versions_of_one_uid_both_are_kept_and_one_is_given(archive_role, by_uid):
-    conflicts = [
-        alike for alike in by_uid.values() if len({bytes_of(sample) for sample in alike}) > 1
-    ]
-    assert len(conflicts) >= 5
-    everything = [sample for alike in conflicts for sample in alike]
-    # Another hospital than that of the unique files: nothing there has these UIDs.
-    statuses = send(archive_role, HOSPITAL, everything)
-    assert set(statuses.values()) == {0x0000}
-    beside = ArchiveSite(archive_role.centre.archive, "beside", SystemClock())
-    holding = beside.holding(HospitalId(HOSPITAL))
-    for alike in conflicts:
-        with holding.index.reader() as connection:
-            held = lookup.versions(connection, alike[0].sop_instance_uid)
-        kept = [(copy.identity.transfer_syntax_uid, content_of(holding, copy)) for copy in held]
-        assert sorted(kept) == sorted({bytes_of(sample) for sample in alike})
-        pairs = dict.fromkeys(sample.pair for sample in alike)
-        final, got = get(
-            archive_role,
-            HOSPITAL,
-            STUDY_GET,
-            [(abstract, [syntax]) for abstract, syntax in pairs],
-            QueryRetrieveLevel="IMAGE",
-            StudyInstanceUID=alike[0].study_instance_uid,
-            SeriesInstanceUID=str(pydicom.dcmread(alike[0].path, force=True).SeriesInstanceUID),
-            SOPInstanceUID=alike[0].sop_instance_uid,
-        )
-        assert (final.Status, final.NumberOfCompletedSuboperations) == (0x0000, 1)
-        assert got[alike[0].sop_instance_uid] in [bytes_of(sample) for sample in alike]

@@ -63,13 +63,15 @@ class ArchiveRole:
         return (self.centre.config_path.parent / serve.LOG_NAME).read_text()
 
     def audited(self) -> list[AuditEvent]:
-        """Every event in the audit spools so far."""
+        """Every event in the audit spools so far; every record of them is verified."""
         archive = self.centre.archive
         key = custody.audit_key(custody.load(archive.custody.key_file))
         files = Filesystem(archive.archive.data)
-        return [
-            entry.event for name in spool.names(files) for entry in spool.read(files, name, key)
-        ]
+        events = []
+        for name in spool.names(files):
+            assert spool.verify(files, name, key).problems == ()
+            events += [entry.event for entry in spool.read(files, name, key)]
+        return events
 
     @contextmanager
     def associated(

@@ -15,7 +15,7 @@ from typing import Final
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.dicom.scanner import SCANNER_VERSION
 from harmoni.evidence.seal_log import SealLog, SealRecord
-from harmoni.holdings import listing
+from harmoni.holdings import listing, salvage
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.survey import Survey, survey
 from harmoni.index import ingest, lookup, packs
@@ -113,11 +113,63 @@ class Sealer:
             if not file.lock() or not self._files.exists(name):
                 return None
             self._drop_parts(pack_id)
-            # Whoever wrote it may have died between write and flush: flush, then forget, so that
-            # what is verified is what the disk says and not what the cache remembers.
-            file.sync()
-            file.forget_cache()
-            return self._finish(file, pack_id)
+            # A pack that is in the log was flushed whole: it is moved, whatever failed later.
+            fenced = self._files.exists(self._layout.fenced(pack_id))
+            fenced = fenced and self._log.find(pack_id) is None
+            try:
+                if not fenced:
+                    # Whoever wrote it may have died between write and flush.
+                    file.sync()
+                # What is verified is what the disk says and not what the cache remembers.
+                file.forget_cache()
+                saved = self._save(file, pack_id) if fenced else None
+                if saved is None:
+                    return self._finish(file, pack_id)
+            except StorageFailed:
+                self._fence(pack_id)
+                raise
+        return self.finish(saved)
+
+    def _save(self, file: File, pack_id: PackId) -> PackId | None:
+        """Take what a fenced pack holds into a new pack, and let the old one go.
+
+        Members without a row go along: the index may have lost the rows of the last second, so
+        that nobody can say that they were not acknowledged.
+
+        Returns:
+            The new pack, to be finished; None when there is no member, or an acknowledged one does
+            not verify: then the old pack is finished where it lies and the member is flagged,
+            since nothing better can be saved and nothing may be cut.
+        """
+        with self._index.reader() as connection:
+            rows = lookup.members(connection, pack_id)
+            facts = packs.fact_sequences(connection, pack_id)
+        found = survey(file, self._keyring)
+        verified = {instance.location: instance.identity for instance in found.instances}
+        told = {listed.sequence for listed, _ in found.events}
+        if (
+            not found.members
+            or any(verified.get(row.location) != row.identity for row in rows)
+            or not facts <= told
+        ):
+            return None
+        writer, places = salvage.salvage(
+            file, found, files=self._files, layout=self._layout, keyring=self._keyring
+        )
+        try:
+            with self._index.write(durable=True) as connection:
+                packs.replaced(connection, pack_id, writer.pack_id, places)
+        finally:
+            writer.close()
+        self._files.remove(self._layout.open_pack(pack_id))
+        self._drop_mark(pack_id)
+        self._files.sync_directory(self._layout.open_packs)
+        return writer.pack_id
+
+    def _fence(self, pack_id: PackId) -> None:
+        """Mark a pack that could not be flushed: the next attempt copies it."""
+        with suppress(HarmoniError):
+            self._files.publish(self._layout.fenced(pack_id), b"")
 
     def _finish(self, file: File, pack_id: PackId) -> Finished:
         with self._index.reader() as connection:

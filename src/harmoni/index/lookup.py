@@ -87,6 +87,8 @@ _VERSIONS, _ = statements.compiled(
     )
 )
 
+_MEMBERS, _ = statements.compiled(_HELD.where(pack.c.pack_id == "").order_by(instance.c.sequence))
+
 
 def versions(connection: Connection, sop_instance_uid: str) -> list[Held]:
     """Every copy of a SOP Instance, lowest (pack id, sequence) first; empty if none is held."""
@@ -98,8 +100,7 @@ def versions(connection: Connection, sop_instance_uid: str) -> list[Held]:
 
 def members(connection: Connection, pack_id: PackId) -> list[Held]:
     """Every row of one pack, in order of sequence: what it has acknowledged and must hold."""
-    statement = _HELD.where(pack.c.pack_id == pack_id.value).order_by(instance.c.sequence)
-    return [_held(row) for row in statements.run(connection, statement).fetchall()]
+    return [_held(row) for row in connection.execute(_MEMBERS, (pack_id.value,)).fetchall()]
 
 
 def served(copies: Sequence[Held]) -> Held | None:

@@ -108,6 +108,40 @@ def forget(connection: Connection, pack_id: PackId) -> None:
     connection.execute("DELETE FROM pack WHERE pack_id = ?", (pack_id.value,))
 
 
+def replaced(connection: Connection, old: PackId, new: PackId, places: Iterable[Location]) -> None:
+    """Let every row of a pack follow its members into the pack that takes its place.
+
+    Args:
+        connection: of a durable write.
+        old: the pack that goes. Its members' sequence numbers are kept.
+        new: its immediate successor in order, so that whatever was first stays first.
+        places: where each member lies in the new pack.
+    """
+    connection.execute("DELETE FROM seal_request WHERE pack_id = ?", (old.value,))
+    connection.execute(
+        "UPDATE pack SET pack_id = ?, durable_sequence = -1 WHERE pack_id = ?",
+        (new.value, old.value),
+    )
+    for table in ("study", "series"):
+        connection.execute(
+            f"UPDATE {table} SET first_pack_id = ? WHERE first_pack_id = ?",  # noqa: S608 - ours
+            (new.value, old.value),
+        )
+    connection.executemany(
+        "UPDATE instance SET offset = ?, size_bytes = ?"
+        " WHERE sequence = ? AND pack_no = (SELECT pack_no FROM pack WHERE pack_id = ?)",
+        [(place.offset, place.size_bytes, place.sequence, new.value) for place in places],
+    )
+
+
+def fact_sequences(connection: Connection, pack_id: PackId) -> set[int]:
+    """The sequence numbers of a pack's facts."""
+    rows = connection.execute(
+        "SELECT sequence FROM fact JOIN pack USING (pack_no) WHERE pack_id = ?", (pack_id.value,)
+    )
+    return {int(sequence) for (sequence,) in rows}
+
+
 def note_durable(connection: Connection, sequences: Mapping[PackId, int]) -> None:
     """Note for open packs up to which sequence every member's row is committed.
 

@@ -175,6 +175,8 @@ instance: Final = Table(
     Column("attributes", BLOB, nullable=False),
     Column("damaged", Integer, nullable=False, server_default="0"),
     Index(None, "sop_hash"),
+    # A pack that is finished is compared with its rows; without this that would read them all.
+    Index(None, "pack_no"),
     sqlite_with_rowid=False,
 )
 

@@ -98,8 +98,15 @@ class PackId(_Name):
             raise InvalidInput(f"no pack id for time {time_ms} ms and site number {site_number}")
         tail = int.from_bytes(random, "big") & ((1 << _RANDOM_BITS) - 1)
         number = (time_ms << (_SITE_BITS + _RANDOM_BITS)) | (site_number << _RANDOM_BITS) | tail
-        shifts = range(5 * (_PACK_ID_CHARACTERS - 1), -1, -5)
-        return cls("".join(_CROCKFORD[(number >> shift) & 31] for shift in shifts))
+        return cls(_text(number))
+
+    def successor(self) -> Self:
+        """The id that follows immediately: no other id lies between the two.
+
+        Raises:
+            InvalidInput: there is none, this is the last one.
+        """
+        return type(self)(_text(self._number() + 1))
 
     @property
     def time_ms(self) -> int:
@@ -121,3 +128,9 @@ class PackId(_Name):
         for character in self.value:
             number = (number << 5) | _CROCKFORD_VALUE[character]
         return number
+
+
+def _text(number: int) -> str:
+    """A number in 26 Crockford characters."""
+    shifts = range(5 * (_PACK_ID_CHARACTERS - 1), -1, -5)
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in shifts)

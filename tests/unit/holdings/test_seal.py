@@ -1,12 +1,16 @@
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
 import house as houses
 from harmoni.backends.filesystem import File
+from harmoni.dicom import identifier
+from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings import listing
-from harmoni.model.errors import Damaged, StorageFailed
+from harmoni.index import equality, packs
+from harmoni.model.errors import Damaged, HarmoniError, StorageFailed
 from harmoni.vault import reader
 
 MIB = 1 << 20
@@ -227,3 +231,174 @@ def test_the_manifest_says_what_the_index_says(house):
         assert (instance.identity, instance.location) == (held.identity, held.location)
         assert instance.origin == held.origin
         assert instance.received_at_ms == held.received_at_ms
+
+
+def planted(monkeypatch, call, error):
+    """Let the next call of that name fail."""
+    real = getattr(os, call)
+    failures = iter([OSError(error, "planted")])
+
+    def fail_once(*args):
+        for failure in failures:
+            raise failure
+        return real(*args)
+
+    monkeypatch.setattr(os, call, fail_once)
+
+
+def state(house):
+    with house.holding.index.reader() as connection:
+        return equality.digest(connection)
+
+
+@pytest.mark.parametrize("error", [5, 28], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
+def test_what_a_fenced_pack_acknowledged_is_encrypted_anew_into_a_new_pack(
+    house, monkeypatch, call, error
+):
+    sets = {1: houses.data_set(1), 2: houses.data_set(2, pixels=os.urandom(5 * MIB))}
+    for number, data in sets.items():
+        house.store(data, number)
+    old = house.versions(1)[0].location.pack_id
+    planted(monkeypatch, call, error)
+    with pytest.raises(HarmoniError):
+        house.store(houses.data_set(3), 3)
+    monkeypatch.undo()
+    [finished] = house.seal()
+
+    assert finished.pack_id == old.successor()
+    assert finished.damaged == ()
+    for number, data in sets.items():
+        [held] = house.versions(number)
+        assert (held.location.pack_id, held.pack_state.value) == (finished.pack_id, "sealed")
+        assert house.recall(held) == data
+    # What was written whole but not acknowledged is adopted: nobody can say that it was not.
+    assert len(house.versions(3)) == (call == "fdatasync")
+    assert house.files("packs/hospital-a/open/*") == []
+    assert not house.files(f"packs/hospital-a/p/*/{old}.tar")
+
+
+def test_an_index_that_followed_a_fenced_pack_equals_its_rebuild(house, monkeypatch):
+    house.store(houses.data_set(1), 1)
+    house.store(houses.data_set(2, series="1.2.3"), 2)
+    planted(monkeypatch, "fdatasync", 5)
+    with pytest.raises(StorageFailed):
+        house.store(houses.data_set(3), 3)
+    monkeypatch.undo()
+    house.store(houses.data_set(3), 3)
+    house.seal()
+    before = state(house)
+
+    assert house.holding.rebuilder().rebuild().equal is True
+    assert before == state(house)
+
+
+def test_a_fenced_pack_is_never_flushed_again(house, monkeypatch):
+    house.store(houses.data_set(1), 1)
+    path = open_pack(house)
+    planted(monkeypatch, "fdatasync", 5)
+    with pytest.raises(StorageFailed):
+        house.store(houses.data_set(2), 2)
+    house.holding.recorder.packs.retire_all()
+    monkeypatch.undo()
+    flushed, real = [], os.fdatasync
+    monkeypatch.setattr(
+        os,
+        "fdatasync",
+        lambda fd: (flushed.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd))[1],
+    )
+    house.finish()
+
+    assert flushed
+    assert str(path) not in flushed
+
+
+def test_a_fenced_pack_without_a_member_goes(house, monkeypatch):
+    house.holding.keyring.mint()
+    planted(monkeypatch, "pwritev", 5)
+    with pytest.raises(HarmoniError):
+        house.store(houses.data_set(1), 1)
+    monkeypatch.undo()
+    house.seal()
+
+    assert house.versions(1) == []
+    assert house.files("packs/hospital-a/open/*.fenced") == []
+
+
+def test_a_fenced_pack_with_a_damaged_member_is_finished_where_it_lies(house, monkeypatch):
+    for number in (1, 2):
+        house.store(houses.data_set(number), number)
+    planted(monkeypatch, "fdatasync", 5)
+    with pytest.raises(StorageFailed):
+        house.store(houses.data_set(3), 3)
+    monkeypatch.undo()
+    with open_pack(house).open("r+b") as file:
+        file.seek(house.versions(1)[0].location.offset + 100)
+        file.write(b"\xff\xff\xff")
+    [finished] = house.seal()
+
+    assert [held.sop_instance_uid for held in finished.damaged] == [houses.uid(1)]
+    assert house.recall(house.versions(2)[0]) == houses.data_set(2)
+
+
+def test_a_pack_whose_finisher_cannot_flush_is_copied_at_the_next_attempt(house, monkeypatch):
+    house.store(houses.data_set(1), 1)
+    old = house.versions(1)[0].location.pack_id
+    house.holding.recorder.packs.retire_all()
+    planted(monkeypatch, "fdatasync", 5)
+    _, failures = house.holding.sealer.finish_free()
+    monkeypatch.undo()
+    [finished] = house.finish()
+
+    assert list(failures) == [old]
+    assert finished.pack_id == old.successor()
+    assert house.recall(house.versions(1)[0]) == houses.data_set(1)
+
+
+def test_events_of_a_fenced_pack_keep_their_own_keys(house, monkeypatch):
+    for subject in ("1.2", "1.3"):
+        house.holding.events.record("hold", {"study": subject}, subject=subject)
+    before = state(house)
+    planted(monkeypatch, "pwritev", 5)
+    with pytest.raises(StorageFailed):
+        house.holding.events.record("hold", {"study": "1.4"}, subject="1.2")
+    monkeypatch.undo()
+    house.holding.events.retire()
+    [finished] = house.finish()
+    with house.holding.index.reader() as connection:
+        kept = connection.execute("SELECT body FROM fact ORDER BY sequence").fetchall()
+
+    assert finished.sealed.kind == "events"
+    assert ['{"study": "1.2"}', '{"study": "1.3"}'] == [body for (body,) in kept]
+    assert before != state(house)
+    assert house.holding.rebuilder().rebuild().equal is True
+
+
+def test_a_salvage_that_was_cut_short_loses_nothing_and_shows_nothing_twice(house, monkeypatch):
+    house.store(houses.data_set(1), 1)
+    planted(monkeypatch, "fdatasync", 5)
+    with pytest.raises(StorageFailed):
+        house.store(houses.data_set(2), 2)
+    monkeypatch.undo()
+    house.holding.recorder.packs.retire_all()
+
+    def die(*_):
+        raise StorageFailed("planted")
+
+    monkeypatch.setattr(packs, "replaced", die)
+    _, failures = house.holding.sealer.finish_free()
+    assert len(failures) == 1
+    monkeypatch.undo()
+    house.finish()
+    copies = house.versions(1)
+
+    assert len({held.identity for held in copies}) == 1
+    assert [house.recall(held) for held in copies] == [houses.data_set(1)] * len(copies)
+    query = identifier.compose_query(
+        "STUDY",
+        QueryLevel.IMAGE,
+        {0x0020000D: houses.STUDY, 0x0020000E: houses.SERIES, 0x00080018: ""},
+    )
+    # The first one, and the second, which was written whole: each of them once.
+    assert len(list(house.holding.find(query))) == 2
+    assert house.holding.rebuilder().rebuild().equal is True

@@ -144,3 +144,11 @@ def test_the_members_of_a_pack_come_in_order_whatever_series_they_are_in(databas
         members = lookup.members(connection, pack_id(1))
         assert [held.location for held in members] == [two.location, one.location]
         assert lookup.members(connection, pack_id(9)) == []
+
+
+def test_the_rows_of_one_pack_are_found_without_reading_all_rows(database):
+    with database.reader() as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {lookup._MEMBERS}", (pack_id(1).value,))
+        steps = [row[3] for row in plan.fetchall()]
+    assert any("ix_instance_pack_no" in step for step in steps)
+    assert not any(step.startswith("SCAN instance") for step in steps)

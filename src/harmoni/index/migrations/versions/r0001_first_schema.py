@@ -246,5 +246,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("series_no", "pack_no", "sequence", name=op.f("pk_instance")),
         sqlite_with_rowid=False,
     )
+    op.create_index(op.f("ix_instance_pack_no"), "instance", ["pack_no"], unique=False)
     op.create_index(op.f("ix_instance_sop_hash"), "instance", ["sop_hash"], unique=False)
     op.execute("INSERT INTO flush (id, count) VALUES (1, 0)")

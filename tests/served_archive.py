@@ -68,14 +68,14 @@ def served(
     archive: MemoryArchive,
     *,
     rights: frozenset[Right] = ALL_RIGHTS,
-    preferred: dict[str, str] | None = None,
+    preferred: dict[str, list[str]] | None = None,
     may_browse: bool = True,
     max_answers: int = 1000,
     serve: Callable[[Channel], None] | None = None,
     clock: Clock | None = None,
 ) -> Iterator[Served]:
     """Serve an archive for the length of the block; `serve` replaces the provider's loop."""
-    offer = acceptance.offer(rights, (preferred or {}).get)
+    offer = acceptance.offer(rights, lambda sop_class: (preferred or {}).get(sop_class, ()))
 
     def provide(channel: Channel) -> None:
         handlers = archive.handlers(may_browse=may_browse, max_answers=max_answers)

@@ -196,7 +196,7 @@ def held(archive, prefix=STUDY + ".") -> dict[str, tuple[str, bytes]]:
 
 
 def test_getscu_gets_back_what_is_held_bit_for_bit(peer, archive, tmp_path):
-    with served(archive, preferred={CT: "1.2.840.10008.1.2"}) as running:
+    with served(archive, preferred={CT: ["1.2.840.10008.1.2"]}) as running:
         run(
             peer("/usr/bin/getscu"),
             "-S",
@@ -219,7 +219,7 @@ def test_getscu_does_not_get_what_it_cannot_take(peer, archive, tmp_path):
     """It proposes uncompressed syntaxes only, three in one context: one of them is chosen."""
     jpeg = instance(9, study=STUDY, transfer_syntax_uid="1.2.840.10008.1.2.4.50")
     archive.keep(jpeg)
-    with served(archive, preferred={CT: "1.2.840.10008.1.2"}) as running:
+    with served(archive, preferred={CT: ["1.2.840.10008.1.2"]}) as running:
         run(
             peer("/usr/bin/getscu"),
             "-S",

@@ -10,6 +10,7 @@ from harmoni.audit.event import Act, AuditEvent, Outcome, Participant
 from harmoni.dicom import presentation
 from harmoni.dicom.items import AsynchronousOperationsWindow
 from harmoni.dicom.pdu import AssociateRQ
+from harmoni.dicom.presentation import Negotiated
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import HarmoniError
 from harmoni.model.instance import Origin
@@ -18,7 +19,7 @@ from harmoni.net.driver import Channel, PeerFacts
 from harmoni.policy import access
 from harmoni.policy.access import Binding, Right
 from harmoni.runtime.log import Log
-from harmoni.services import acceptance, provider
+from harmoni.services import acceptance, find, get, move, provider
 from harmoni.services.exchange import Outcome as Performed
 
 WINDOW = 16
@@ -101,13 +102,14 @@ class Worker:
         # Asked only for a requestor that wants to receive in one of several syntaxes.
         preferred = lru_cache(maxsize=1)(holding.preferred_syntaxes)
         negotiated = presentation.negotiate(
-            request, acceptance.offer(bound.rights, lambda sop_class: preferred().get(sop_class))
+            request,
+            acceptance.offer(bound.rights, lambda sop_class: preferred().get(sop_class, ())),
         )
         return server.Accepted(
             negotiated=negotiated,
             token=Bound(bound, holding, Trail(self._door, who)),
             hospital=bound.hospital,
-            window=_window(request) if bound.own_node else None,
+            window=_window(request, negotiated) if bound.own_node else None,
         )
 
     def serve(self, channel: Channel) -> None:
@@ -188,10 +190,17 @@ class Worker:
             )
 
 
-def _window(request: AssociateRQ) -> AsynchronousOperationsWindow | None:
-    """What of a proposed window is granted to one of our own nodes; 0 means "as you like"."""
+def _window(request: AssociateRQ, negotiated: Negotiated) -> AsynchronousOperationsWindow | None:
+    """What of a proposed window is granted to one of our own nodes; 0 means "as you like".
+
+    None, one operation at a time, where the association may query or retrieve: those look for
+    C-CANCEL while they run, and must not meet another request.
+    """
     proposed = request.user_information.window
-    if proposed is None:
+    alone = {*find.ROOT_OF_CLASS, *get.ROOT_OF_CLASS, *move.ROOT_OF_CLASS}
+    if proposed is None or any(
+        context.abstract_syntax in alone for context in negotiated.contexts.values()
+    ):
         return None
     return AsynchronousOperationsWindow(
         invoked=min(proposed.invoked or WINDOW, WINDOW),

@@ -135,7 +135,7 @@ class Pacs:
         del facts  # TLS has asked for a certificate of the centre's authority
         if request.called_ae_title != self._ae_title:
             return server.Rejected(result=1, source=1, reason=7, why="wrong called AE title")
-        offer = acceptance.offer(frozenset({Right.ECHO, Right.STORE}), lambda _: None)
+        offer = acceptance.offer(frozenset({Right.ECHO, Right.STORE}), lambda _: ())
         return server.Accepted(negotiated=presentation.negotiate(request, offer), token=None)
 
     def _serve(self, channel: Channel) -> None:

@@ -205,8 +205,8 @@ class Holding:
         with self.index.reader() as connection:
             return lookup.instances_of(connection, query)
 
-    def preferred_syntaxes(self) -> dict[str, str]:
-        """For each SOP class, the transfer syntax in which most instances are held."""
+    def preferred_syntaxes(self) -> dict[str, list[str]]:
+        """For each SOP class, the transfer syntaxes of its instances, most held first."""
         with self.index.reader() as connection:
             return totals.preferred_syntaxes(connection)
 

@@ -28,8 +28,8 @@ def totals(connection: Connection) -> Totals:
     return Totals(studies=studies, instances=instances, damaged=damaged)
 
 
-def preferred_syntaxes(connection: Connection) -> dict[str, str]:
-    """For each SOP class, the transfer syntax in which most of its instances are held.
+def preferred_syntaxes(connection: Connection) -> dict[str, list[str]]:
+    """For each SOP class, the transfer syntaxes in which its instances are held, most held first.
 
     Counted over the 20,000 instances of the newest series, which takes a few milliseconds however
     large the index is; a class that is not among them has no preference.
@@ -38,7 +38,9 @@ def preferred_syntaxes(connection: Connection) -> dict[str, str]:
         "SELECT sop_class.uid, transfer_syntax.uid FROM (SELECT sop_class_no, transfer_syntax_no"
         " FROM instance ORDER BY series_no DESC LIMIT 20000) JOIN sop_class USING (sop_class_no)"
         " JOIN transfer_syntax USING (transfer_syntax_no)"
-        " GROUP BY sop_class.uid, transfer_syntax.uid ORDER BY count(*), transfer_syntax.uid"
+        " GROUP BY sop_class.uid, transfer_syntax.uid ORDER BY count(*) DESC, transfer_syntax.uid"
     )
-    # In ascending order of count: the last one of a class stays.
-    return {str(sop_class): str(syntax) for sop_class, syntax in rows}
+    ranked: dict[str, list[str]] = {}
+    for sop_class, syntax in rows:
+        ranked.setdefault(str(sop_class), []).append(str(syntax))
+    return ranked

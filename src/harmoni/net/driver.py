@@ -5,7 +5,8 @@ wait ends, by a message, by idleness, or by `AssociationEnded`.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +75,7 @@ class Channel:
         self._tick_s = min(TICK_S, idle_s)
         self._draining = draining
         self._data_set_waits = False
+        self._operating = False
 
     @property
     def request(self) -> AssociateRQ:
@@ -318,9 +320,23 @@ class Channel:
         if self._link.clock.monotonic_s() - self._link.active_s >= self._idle_s:
             raise self._end(Ending.TIMEOUT, f"no byte moved for {self._idle_s:g} s")
 
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Hold a drain off for the length of a with block: an operation is under way.
+
+        Its messages belong together, such as a retrieval with its sub-operations. A drain that has
+        no more time cuts the connection all the same.
+        """
+        self._operating = True
+        try:
+            yield
+        finally:
+            self._operating = False
+
     def _leave_if_draining(self) -> None:
-        """End between two messages: what the peer has under way is not acknowledged, and lost."""
-        if self._draining is None or not self._draining.is_set() or self._link.has_events():
+        """End between two operations: what the peer sends next is not acknowledged, and lost."""
+        draining = self._draining is not None and self._draining.is_set()
+        if not draining or self._operating or self._link.has_events():
             return
         self.release(_DRAIN_RELEASE_S)
         self._link.require_open()

@@ -4,7 +4,7 @@ Every context is decided by itself: contexts for the same class with different s
 accepted, so a sender that proposes one per (class, syntax) can send whatever it holds.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from harmoni.dicom import uids
@@ -28,11 +28,11 @@ RIGHT_OF_SERVICE: Final = {
 SERVICE_SYNTAXES: Final = (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 """Transfer syntaxes of those services; the requestor's order decides."""
 
-PreferredSyntax = Callable[[str], str | None]
-"""For a storage class, the syntax in which most of its instances are held here; None: unknown."""
+PreferredSyntaxes = Callable[[str], Sequence[str]]
+"""For a storage class, the syntaxes in which its instances are held here, most held first."""
 
 
-def offer(rights: Rights, preferred_syntax: PreferredSyntax) -> Offer:
+def offer(rights: Rights, preferred_syntaxes: PreferredSyntaxes) -> Offer:
     """Make the decision for `presentation.negotiate` that fits a peer's rights.
 
     A storage class is accepted with the roles that are both proposed and allowed: requestor as
@@ -40,13 +40,13 @@ def offer(rights: Rights, preferred_syntax: PreferredSyntax) -> Offer:
 
     Args:
         rights: what the peer was granted.
-        preferred_syntax: chooses among several syntaxes in one context where the requestor
+        preferred_syntaxes: chooses among several syntaxes in one context where the requestor
             receives. Where it only sends, the first one in its order that we take is chosen.
     """
 
     def decide(context: ProposedContext, role: RoleSelection | None) -> Decision:
         if uids.is_storage_class(context.abstract_syntax):
-            return _decide_storage(context, role, rights, preferred_syntax)
+            return _decide_storage(context, role, rights, preferred_syntaxes)
         right = RIGHT_OF_SERVICE.get(context.abstract_syntax)
         if right is None:
             return Refuse(ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED)
@@ -61,7 +61,7 @@ def _decide_storage(
     context: ProposedContext,
     role: RoleSelection | None,
     rights: Rights,
-    preferred_syntax: PreferredSyntax,
+    preferred_syntaxes: PreferredSyntaxes,
 ) -> Decision:
     receives = role is not None and role.scp and Right.GET in rights
     sends = (role is None or role.scu) and Right.STORE in rights
@@ -72,8 +72,8 @@ def _decide_storage(
     ]
     chosen = acceptable[0] if acceptable else None
     if receives and len(acceptable) > 1:
-        preferred = preferred_syntax(context.abstract_syntax)
-        chosen = preferred if preferred in acceptable else chosen
+        held = preferred_syntaxes(context.abstract_syntax)
+        chosen = next((uid for uid in held if uid in acceptable), chosen)
     return _accept(chosen, requestor_scu=sends, requestor_scp=receives)
 
 

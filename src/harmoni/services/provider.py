@@ -69,7 +69,9 @@ def serve(
         elif message.command.field.is_response:
             handlers.performed(_take_response(channel, message, reporter))
         elif message.command.field != CommandField.C_CANCEL_RQ:
-            handlers.performed(_perform(channel, message, handlers, clock))
+            with channel.operation():
+                outcome = _perform(channel, message, handlers, clock)
+            handlers.performed(outcome)
 
 
 def _take_response(channel: Channel, message: Message, reporter: Reporter) -> Outcome:

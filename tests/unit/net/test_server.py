@@ -297,6 +297,40 @@ def test_a_drain_lets_the_message_under_way_finish():
     assert cut == [0]
 
 
+def test_a_drain_lets_an_operation_of_several_messages_finish():
+    """A retrieval's sub-operations are messages of their own: a drain does not come between."""
+    halfway, go_on = threading.Event(), threading.Event()
+
+    def serve(channel):
+        first = channel.receive(5)
+        channel.discard_data_set()
+        with channel.operation():
+            halfway.set()
+            go_on.wait(5)
+            second = channel.receive(5)
+            channel.discard_data_set()
+        for message in (first, second):
+            channel.send(message.context, response(message.command, 0))
+        channel.receive(5)
+
+    served = Served(serve=serve)
+    served.server.start()
+    channel = served.open()
+    channel.send(channel.contexts[3], STORE, [bytes(10)])
+    assert halfway.wait(5)
+    cut = []
+    draining = threading.Thread(target=lambda: cut.append(served.server.drain(10)))
+    draining.start()
+    assert served.server._draining.wait(5)
+    go_on.set()
+    channel.send(channel.contexts[3], STORE, [bytes(10)])
+    assert [channel.receive(5).command.status for _ in range(2)] == [0, 0]
+    with pytest.raises(AssociationEnded, match="released"):
+        channel.receive(5)
+    draining.join(10)
+    assert cut == [0]
+
+
 def test_a_drain_cuts_what_does_not_end():
     def serve(channel):
         channel.receive(5)

@@ -14,7 +14,7 @@ RECEIVES = RoleSelection(sop_class_uid=CT, scu=False, scp=True)
 BOTH = RoleSelection(sop_class_uid=CT, scu=True, scp=True)
 
 
-def decide(abstract, *syntaxes, role=None, rights=PACS_RIGHTS, preferred=None):
+def decide(abstract, *syntaxes, role=None, rights=PACS_RIGHTS, preferred=()):
     offer = acceptance.offer(rights, lambda _: preferred)
     return offer(ProposedContext(1, abstract, syntaxes), role)
 
@@ -29,17 +29,17 @@ def test_storage_in_no_syntax_that_can_be_stored_is_refused_for_its_syntaxes():
 
 def test_a_receiver_gets_the_syntax_in_which_most_is_held():
     accepted = Accept(JPEG, requestor_scu=False, requestor_scp=True)
-    assert decide(CT, IMPLICIT, EXPLICIT, JPEG, role=RECEIVES, preferred=JPEG) == accepted
+    assert decide(CT, IMPLICIT, EXPLICIT, JPEG, role=RECEIVES, preferred=[JPEG]) == accepted
 
 
-@pytest.mark.parametrize("preferred", [None, JPEG, JPIP])
+@pytest.mark.parametrize("preferred", [[], [JPEG], [JPIP, JPEG]])
 def test_a_receiver_gets_its_own_first_syntax_where_the_preferred_one_is_not_proposed(preferred):
     accepted = Accept(EXPLICIT, requestor_scu=False, requestor_scp=True)
     assert decide(CT, EXPLICIT, IMPLICIT, role=RECEIVES, preferred=preferred) == accepted
 
 
 def test_a_mere_sender_is_not_given_the_preferred_syntax():
-    assert decide(CT, IMPLICIT, JPEG, preferred=JPEG) == Accept(IMPLICIT)
+    assert decide(CT, IMPLICIT, JPEG, preferred=[JPEG]) == Accept(IMPLICIT)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,8 @@ def test_a_modality_may_echo_store_and_commit_and_nothing_else():
         if isinstance(decide(abstract, IMPLICIT, rights=MODALITY_RIGHTS), Accept)
     }
     assert accepted == {uids.VERIFICATION, uids.STORAGE_COMMITMENT_PUSH}
+
+
+def test_a_receiver_gets_the_most_held_of_the_syntaxes_that_it_proposed():
+    accepted = decide(CT, IMPLICIT, EXPLICIT, role=RECEIVES, preferred=[JPEG, EXPLICIT, IMPLICIT])
+    assert accepted == decide(CT, EXPLICIT, role=RECEIVES)

@@ -26,7 +26,7 @@ REQUEST = pdu.encode(
         user_information=UserInformation(max_length=16384, implementation_class_uid="1.2.3"),
     )
 )
-LIMITS = ServerLimits(handshake_s=0.05, association=Limits(artim_s=0.05))
+LIMITS = ServerLimits(handshake_s=0.5, association=Limits(artim_s=0.5))
 
 
 def acceptor(

@@ -36,7 +36,7 @@ class Ends:
             Link(
                 Association(
                     requestor=requestor,
-                    limits=Limits(artim_s=0.05),
+                    limits=Limits(artim_s=0.5),
                     now_s=self.clock.monotonic_s(),
                 ),
                 Transport(connection, clock=self.clock, stall_s=stall_s),

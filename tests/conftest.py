@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 import archive_role as role
 import tls_material as material
 
-settings.register_profile("default", deadline=None, max_examples=100)
-settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
-settings.register_profile(
-    "deep", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow]
-)
+# How fast data is drawn says how busy the machine is, not whether the code is right.
+_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=100, **_PATIENT)
+settings.register_profile("ci", max_examples=100, derandomize=True, **_PATIENT)
+settings.register_profile("deep", max_examples=2000, **_PATIENT)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
 )

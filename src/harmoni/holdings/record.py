@@ -237,7 +237,9 @@ class Incoming:
         # Without a Study Instance UID so far, and still scanning, nobody can say which pack it
         # belongs to: it gets one of its own, as a giant does.
         known = self._scanner.done or header.uid(STUDY_INSTANCE_UID) != ""
-        spill = Spill(
+        # Noted before anything is written: if that fails, `abandon` must leave the spill's pack,
+        # which nobody could finish otherwise.
+        self._spill = spill = Spill(
             packs=self._recorder.packs,
             clock=self._recorder.clock,
             mtime_s=self._received_at_ms // 1000,
@@ -251,5 +253,4 @@ class Incoming:
             spill.take(memoryview(self._chunks[-1])[: self._filled])
         self._recorder.chunks.give_back(self._chunks)
         self._chunks = []
-        self._spill = spill
         return spill

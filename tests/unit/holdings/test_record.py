@@ -52,6 +52,20 @@ def test_no_plaintext_reaches_the_disk(house):
     incoming.abandon()
 
 
+def test_a_pack_is_let_go_when_the_first_write_of_a_large_instance_fails(house, monkeypatch):
+    house.store(houses.data_set(1), 1)
+
+    def full(*_):
+        raise OutOfResources("no space")
+
+    monkeypatch.setattr(spill.Spill, "_write", full)
+    with pytest.raises(OutOfResources):
+        house.store(houses.data_set(2, pixels=bytes(5 * MIB)), 2)
+
+    assert house.files("packs/hospital-a/open/*.part") == []
+    assert len(house.seal()) == 1
+
+
 def test_the_same_object_again_stores_nothing(house):
     data = houses.data_set()
     house.store(data)

@@ -162,10 +162,11 @@ class File:
 
     def lock(self) -> bool:
         """Take the file's exclusive lock if it is free; it ends with the process or `close`."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+        with _translated("lock", self.name):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
         return True
 
     def make_read_only(self) -> None:
@@ -278,10 +279,11 @@ class Filesystem:
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; empty when there is no such folder."""
-        try:
-            return sorted(os.listdir(self._root / folder))
-        except FileNotFoundError:
-            return []
+        with _translated("list", folder):
+            try:
+                return sorted(os.listdir(self._root / folder))
+            except FileNotFoundError:
+                return []
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name is there now."""

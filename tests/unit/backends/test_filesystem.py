@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 
 import pytest
@@ -135,10 +136,16 @@ def test_a_failing_system_call_becomes_an_error_of_ours(store, monkeypatch, numb
     with store.create("a") as file:
         monkeypatch.setattr(os, "pwritev", fail)
         monkeypatch.setattr(os, "fdatasync", fail)
+        monkeypatch.setattr(os, "listdir", fail)
+        monkeypatch.setattr(fcntl, "flock", fail)
         with pytest.raises(expected):
             file.write([b"x"], 0)
         with pytest.raises(expected):
             file.sync()
+        with pytest.raises(expected):
+            file.lock()
+        with pytest.raises(expected):
+            store.names("")
 
 
 def test_a_failed_publish_leaves_nothing(store, monkeypatch):

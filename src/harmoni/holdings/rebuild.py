@@ -157,21 +157,39 @@ class Rebuilder:
 
     def _catch_up(self, fresh: Database) -> None:
         """Add what was sealed meanwhile and what is still open."""
+        # Listed before the sealed ones: a pack that moves between the two looks is in both, and not
+        # in neither.
+        names = self._files.names(self._layout.open_packs)
         self._read_sealed(fresh, _unseen)
-        for name in self._files.names(self._layout.open_packs):
-            if not name.endswith(PACK_SUFFIX):
-                continue
-            pack_id = PackId(name.removesuffix(PACK_SUFFIX))
-            if pack_id in self._seen:
-                continue
+        # What is listed gets rows, and a row says that pack and name are durable.
+        self._files.sync_directory(self._layout.open_packs)
+        for name in names:
+            if name.endswith(PACK_SUFFIX):
+                pack_id = PackId(name.removesuffix(PACK_SUFFIX))
+                if pack_id not in self._seen:
+                    self._add_open(fresh, name, pack_id)
+
+    def _add_open(self, fresh: Database, name: str, pack_id: PackId) -> None:
+        try:
+            file = self._files.open(self._layout.open_pack(pack_id))
+        except NotHeld:
+            # It was finished since it was listed, and is sealed or held nothing.
+            sealed = self._layout.sealed_pack(pack_id)
+            if self._files.exists(sealed):
+                self._add(fresh, sealed, pack_id)
+            return
+        with file:
             try:
-                with self._files.open(self._layout.open_pack(pack_id)) as file:
-                    found = survey(file, self._keyring)
+                found = survey(file, self._keyring)
             except (Damaged, NotHeld) as error:
                 self._unreadable[name] = str(error)
-                continue
-            with fresh.write() as connection:
-                packs.opened(connection, pack_id, found.readme.kind)
-                ingest.record(connection, found.instances, self._index.patient_domain)
-                ingest.record_facts(connection, found.facts())
-            self._instances += len(found.instances)
+                return
+            # Its writer may live, and not have flushed what was read here: nobody may meet a row
+            # before its bytes are durable. A fenced pack is never flushed again.
+            if not self._files.exists(self._layout.fenced(pack_id)):
+                file.sync()
+        with fresh.write() as connection:
+            packs.opened(connection, pack_id, found.readme.kind)
+            ingest.record(connection, found.instances, self._index.patient_domain)
+            ingest.record_facts(connection, found.facts())
+        self._instances += len(found.instances)

@@ -1,6 +1,8 @@
 import os
+from pathlib import Path
 
 import house as houses
+from harmoni.holdings.rebuild import Rebuilder
 from harmoni.index import equality
 
 
@@ -85,3 +87,37 @@ def test_a_pack_that_cannot_be_read_is_named_and_the_rest_is_rebuilt(house):
     assert report.equal is False
     assert house.versions(1) == []
     assert house.recall(house.versions(2)[0]) == houses.data_set(2, study="1.2.3")
+
+
+def test_a_pack_that_is_sealed_between_the_two_looks_is_not_missed(house, monkeypatch):
+    house.store(houses.data_set())
+    house.seal()
+    [sealed] = house.files("packs/hospital-a/p/*/*.tar")
+    waiting = house.root / "packs/hospital-a/open" / sealed.name
+    sealed.rename(waiting)
+    real, looks = Rebuilder._read_sealed, []
+
+    def read_sealed(self, fresh, progress):
+        real(self, fresh, progress)
+        looks.append(fresh)
+        if len(looks) == 2:
+            waiting.rename(sealed)
+
+    monkeypatch.setattr(Rebuilder, "_read_sealed", read_sealed)
+
+    assert house.holding.rebuilder().rebuild().equal is True
+    assert house.recall(house.versions()[0]) == houses.data_set()
+
+
+def test_what_a_living_writer_has_not_flushed_gets_no_row_before_it_is(house, monkeypatch):
+    house.store(houses.data_set())
+    [path] = house.files("packs/hospital-a/open/*.tar")
+    acts, real = [], os.fdatasync
+    monkeypatch.setattr(
+        os,
+        "fdatasync",
+        lambda fd: (acts.append(Path(f"/proc/self/fd/{fd}").readlink()), real(fd))[1],
+    )
+    house.holding.rebuilder().rebuild()
+
+    assert path in acts

@@ -88,6 +88,8 @@ class Rebuilder:
         except HarmoniError:
             # Lost or unreadable: nothing can be compared or taken over, and nobody can write.
             self._catch_up(fresh)
+            # Nobody would ever write the rows of sealed packs again.
+            fresh.flush()
             make_live(self._files, self._layout, index_id)
             return self._report(equal=None)
         with old.write() as connection:

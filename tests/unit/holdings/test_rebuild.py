@@ -2,8 +2,10 @@ import os
 from pathlib import Path
 
 import house as houses
+from harmoni.holdings import rebuild
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.index import equality
+from harmoni.index.database import Database
 
 
 def digest(house):
@@ -121,3 +123,20 @@ def test_what_a_living_writer_has_not_flushed_gets_no_row_before_it_is(house, mo
     house.holding.rebuilder().rebuild()
 
     assert path in acts
+
+
+def test_the_rows_for_a_lost_index_are_flushed_before_it_is_live(house, monkeypatch):
+    fill(house)
+    for path in house.files("index/hospital-a/*.sqlite*"):
+        path.unlink()
+    fresh, acts = house.again("dc1-n1-cli"), []
+    for owner, name in ((Database, "flush"), (Rebuilder, "_catch_up"), (rebuild, "make_live")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(
+            owner,
+            name,
+            lambda *args, real=real, name=name: (acts.append(name), real(*args))[1],
+        )
+    fresh.holding.rebuilder().rebuild()
+
+    assert acts[acts.index("_catch_up") :][:3] == ["_catch_up", "flush", "make_live"]

@@ -91,6 +91,24 @@ class Holding:
         )
         self.index = LiveIndex(site.files, self.layout, self.keyring, patient_domain)
         self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
+        # Made here and not at its first use: two threads would make two, and nobody would let go
+        # of the packs of the one that is forgotten.
+        self.recorder = Recorder(
+            packs=OpenPacks(
+                files=site.files,
+                hospital=hospital,
+                site=site.site,
+                keyring=self.keyring,
+                index=self.index,
+                clock=site.clock,
+                pack_ids=self._pack_ids,
+                limits=site.limits,
+            ),
+            index=self.index,
+            chunks=site.chunks,
+            clock=site.clock,
+        )
+        """Takes instances in; one per worker."""
 
     @classmethod
     def create(cls, site: Site, hospital: HospitalId, recovery: age.Recipient) -> "Holding":
@@ -112,36 +130,11 @@ class Holding:
             custody_key=site.custody_key,
             recovery=recovery,
         )
-        pack_ids = PackIds(site.clock, site.site_number)
-        keyring = Keyring(
-            files=site.files,
-            hospital=hospital,
-            site=site.site,
-            writer=site.writer,
-            custody_key=site.custody_key,
-            clock=site.clock,
-            pack_ids=pack_ids,
-        )
-        index_id, database = create_index(site.files, layout, keyring, pack_ids)
+        holding = cls(site, hospital)
+        index_id, database = create_index(site.files, layout, holding.keyring, holding._pack_ids)
         database.close()
         make_live(site.files, layout, index_id)
-        return cls(site, hospital)
-
-    @cached_property
-    def recorder(self) -> Recorder:
-        """Takes instances in; one per worker."""
-        site = self._site
-        packs = OpenPacks(
-            files=site.files,
-            hospital=self.hospital,
-            site=site.site,
-            keyring=self.keyring,
-            index=self.index,
-            clock=site.clock,
-            pack_ids=self._pack_ids,
-            limits=site.limits,
-        )
-        return Recorder(packs=packs, index=self.index, chunks=site.chunks, clock=site.clock)
+        return holding
 
     @cached_property
     def log(self) -> SealLog:

@@ -5,7 +5,8 @@ is opened, hashes are compared with those that were taken on the wire, and what 
 acknowledged at the torn end is cut. Then come manifest, public table and footer, a re-read, the log
 record, a flushed commit, and the move to its place. Each step can be repeated after a crash.
 
-An acknowledged member that does not verify is never cut: it is flagged and reported.
+An acknowledged member that does not verify is never cut: an instance is flagged and reported, and a
+pack with such an event is reported and left as it is.
 """
 
 from contextlib import suppress
@@ -22,7 +23,7 @@ from harmoni.index import ingest, lookup, packs
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
 from harmoni.model.identifiers import HospitalId, PackId
 from harmoni.runtime.clock import Clock
-from harmoni.sealing import manifest, pack, tail
+from harmoni.sealing import manifest, pack, tail, tar
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import NEW_SUFFIX, PACK_SUFFIX, PART_SUFFIX, Layout
@@ -101,7 +102,8 @@ class Sealer:
         """Finish one pack; None if somebody else holds it or has finished it.
 
         Raises:
-            Damaged: nothing of it can be read although rows say that it was acknowledged.
+            Damaged: nothing of it can be read although rows say that it was acknowledged, or a
+                recorded event does not verify: it stays as it is.
             OutOfResources, StorageFailed: it stays as it is.
         """
         name = self._layout.open_pack(pack_id)
@@ -174,13 +176,21 @@ class Sealer:
     def _finish(self, file: File, pack_id: PackId) -> Finished:
         with self._index.reader() as connection:
             rows = lookup.members(connection, pack_id)
+            facts = packs.fact_sequences(connection, pack_id)
         try:
             found = survey(file, self._keyring)
         except Damaged:
-            if rows:
+            if rows or facts:
                 raise
             # The README itself was torn: nothing after it was ever flushed.
             return self._discard(file, pack_id)
+        lost = facts - {listed.sequence for listed, _ in found.events}
+        if lost:
+            # A fact's row does not say where its event ends, so that nothing may be cut.
+            raise Damaged(
+                f"{file.name}: recorded events {sorted(lost)} do not verify; restore the pack from "
+                "another copy"
+            )
         verified = {instance.location: instance.identity for instance in found.instances}
         damaged = tuple(row for row in rows if verified.get(row.location) != row.identity)
         if not found.members and not damaged:
@@ -353,4 +363,4 @@ class Sealer:
 def _end(row: lookup.Held) -> int:
     """Where a member ends by its row, padding included."""
     location = row.location
-    return location.offset + location.size_bytes + -location.size_bytes % 512
+    return location.offset + location.size_bytes + tar.padding(location.size_bytes)

@@ -45,3 +45,18 @@ def test_planted_names_in_events_reach_no_disk_in_clear(house):
     planted = houses.PLANTED_NAME.encode()
 
     assert not any(planted in path.read_bytes() for path in house.files("**/*") if path.is_file())
+
+
+def test_a_recorded_event_that_does_not_verify_is_never_cut(house):
+    for subject in ("1.2", "1.3"):
+        house.holding.events.record("hold", {"study": subject}, subject=subject)
+    house.holding.events.retire()
+    [path] = house.files("packs/hospital-a/open/*.tar")
+    damaged = bytearray(path.read_bytes())
+    damaged[-600] ^= 1
+    path.write_bytes(damaged)
+    finished, failures = house.holding.sealer.finish_free()
+
+    assert finished == []
+    assert ["HZ" in why and "[1]" in why for why in failures.values()] == [True]
+    assert path.read_bytes() == damaged

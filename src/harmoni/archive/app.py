@@ -13,7 +13,6 @@ from harmoni.archive.site import ArchiveSite
 from harmoni.archive.trail import AuditDoor
 from harmoni.archive.worker import Worker
 from harmoni.audit.event import Act, AuditEvent
-from harmoni.audit.spool import Spool
 from harmoni.config import ArchiveConfig, load_archive
 from harmoni.config.archive import LimitsSection
 from harmoni.dicom.events import Limits
@@ -23,9 +22,7 @@ from harmoni.runtime import child, limits, log
 from harmoni.runtime.clock import SystemClock
 from harmoni.runtime.metrics import Metrics
 from harmoni.runtime.supervise import ChildSpec, Supervisor
-from harmoni.vault import custody
 
-_SALT_BYTES: Final = 32
 _AFTER_DRAIN_S: Final = 10.0
 _SWITCH_INTERVAL_S: Final = 0.0002
 """One busy thread must not hold the interpreter for the default 5 ms while others have a socket to
@@ -91,7 +88,7 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
     process_log = log.get(role="archive", site=str(config.archive.site), process=f"worker-{number}")
     files = tls_files(config)
     context = tls.ServerContext(files)
-    with AuditDoor(lambda: _spool(archive), clock) as door:
+    with AuditDoor(archive.open_spool, clock) as door:
         worker = Worker(archive, door, process_log, files)
         serving = server.Server(
             sockets=[(server.adopt(descriptor), context)],
@@ -177,16 +174,6 @@ def tls_files(config: ArchiveConfig) -> tls.TLSFiles:
         key=config.tls.key,
         authorities=config.tls.ca,
         revocations=config.tls.crl,
-    )
-
-
-def _spool(archive: ArchiveSite) -> Spool:
-    return Spool.create(
-        archive.files,
-        writer=archive.shared.writer,
-        started_ms=archive.clock.now_ms(),
-        key=custody.audit_key(archive.custody_key),
-        salt=os.urandom(_SALT_BYTES),
     )
 
 

@@ -13,7 +13,6 @@ from harmoni.archive.app import tls_files
 from harmoni.archive.site import ArchiveSite
 from harmoni.archive.trail import AuditDoor
 from harmoni.audit.event import Act, AuditEvent, Participant
-from harmoni.audit.spool import Spool
 from harmoni.backends.filesystem import Filesystem
 from harmoni.config import ArchiveConfig, HospitalConfig, template, write_hospital
 from harmoni.dicom import identifier
@@ -33,7 +32,6 @@ from harmoni.vault import custody
 Progress = Callable[[int, int], None]
 
 _IDENTITY_BYTES: Final = 32
-_SALT_BYTES: Final = 32
 _MINTED_BYTES: Final = 5
 _STUDY_TAGS: Final = {
     "PatientID": 0x0010_0020,
@@ -344,23 +342,12 @@ def _audit(
 ) -> None:
     """Write an operator's act to the audit door, durably, before it is done."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())
-    now_ms = archive.clock.now_ms()
-
-    def open_spool() -> Spool:
-        return Spool.create(
-            archive.files,
-            writer=archive.shared.writer,
-            started_ms=now_ms,
-            key=custody.audit_key(archive.custody_key),
-            salt=os.urandom(_SALT_BYTES),
-        )
-
-    with AuditDoor(open_spool, archive.clock) as door:
+    with AuditDoor(archive.open_spool, archive.clock) as door:
         door.write(
             [
                 AuditEvent(
                     act=act,
-                    at_ms=now_ms,
+                    at_ms=door.now_ms(),
                     who=Participant(hospital=str(hospital), user=user),
                     reason=reason,
                     study_uids=(study_uid,) if study_uid else (),

@@ -1,8 +1,10 @@
 """What one process of the archive has open: the registry, and each hospital's holding on demand."""
 
+import os
 import threading
 from collections.abc import Mapping
 
+from harmoni.audit.spool import Spool
 from harmoni.backends.filesystem import Filesystem
 from harmoni.config import ArchiveConfig, HospitalConfig, load_hospitals
 from harmoni.holdings.chunks import ChunkPool
@@ -16,6 +18,7 @@ from harmoni.runtime.clock import Clock
 from harmoni.vault import custody
 
 _CHUNK_BUDGET_BYTES = 48 << 20
+_SPOOL_SALT_BYTES = 32
 
 
 class ArchiveSite:
@@ -87,6 +90,16 @@ class ArchiveSite:
                 domain = self.hospitals[hospital].patient_domain
                 holding = self._holdings[hospital] = Holding(self.shared, hospital, domain)
             return holding
+
+    def open_spool(self) -> Spool:
+        """A new audit spool of this process."""
+        return Spool.create(
+            self.files,
+            writer=self.shared.writer,
+            started_ms=self.clock.now_ms(),
+            key=custody.audit_key(self.custody_key),
+            salt=os.urandom(_SPOOL_SALT_BYTES),
+        )
 
     def opened(self) -> list[Holding]:
         """The holdings that this process has opened."""

@@ -67,7 +67,11 @@ class Worker:
             self._log.error("refusal not audited", why=f"{error.code} {error}")
 
     def decide(self, request: AssociateRQ, facts: PeerFacts) -> server.Decision:
-        """Bind an association to one hospital, or reject it; every rejection is audited."""
+        """Bind an association to one hospital, or reject it.
+
+        A peer that policy refuses is audited. One that meets trouble of ours, such as a lost index,
+        is asked to come again: the server's line in the log says why.
+        """
         certificate = facts.certificate
         bound = access.bind(
             access.Facts(
@@ -196,13 +200,9 @@ def _window(request: AssociateRQ, negotiated: Negotiated) -> AsynchronousOperati
     None, one operation at a time, where the association may query or retrieve: those look for
     C-CANCEL while they run, and must not meet another request.
     """
-    proposed = request.user_information.window
     alone = {*find.ROOT_OF_CLASS, *get.ROOT_OF_CLASS, *move.ROOT_OF_CLASS}
-    if proposed is None or any(
-        context.abstract_syntax in alone for context in negotiated.contexts.values()
-    ):
+    if any(context.abstract_syntax in alone for context in negotiated.contexts.values()):
         return None
-    return AsynchronousOperationsWindow(
-        invoked=min(proposed.invoked or WINDOW, WINDOW),
-        performed=min(proposed.performed or WINDOW, WINDOW),
+    return presentation.grant_window(
+        request.user_information.window, invoked=WINDOW, performed=WINDOW
     )

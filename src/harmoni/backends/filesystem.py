@@ -174,11 +174,6 @@ class File:
         with _translated("protect", self.name):
             os.fchmod(self._descriptor, 0o400)
 
-    def links(self) -> int:
-        """How many names the file has; 0 when somebody moved or removed it."""
-        with _translated("stat", self.name):
-            return os.fstat(self._descriptor).st_nlink
-
     def close(self) -> None:
         """Close; the lock goes with it. Closing twice is allowed."""
         if self._descriptor >= 0:
@@ -305,22 +300,6 @@ class Filesystem:
         with _translated("measure", "."):
             state = os.statvfs(self._root)
             return state.f_bavail * state.f_frsize
-
-    @contextmanager
-    def exclusively(self, name: str) -> Iterator[None]:
-        """Hold a lock file for the length of a with block, waiting for it.
-
-        The lock is between processes and threads; it ends with the process.
-        """
-        with _translated("lock", name):
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._root / name, flags, 0o600)
-        try:
-            with _translated("lock", name):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _write_beside(self, name: str, data: Buffer) -> str:
         beside = _beside(name)

@@ -1,6 +1,6 @@
 """Walking a pack and opening every member of it: what is really there, told by the bytes alone.
 
-Sealing, recovery, rebuild of open packs and scrub samples all see a pack through this one reading.
+Finishing, salvage and rebuild of open packs all see a pack through this one reading.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class Survey:
         ]
 
 
-def survey(file: File, keyring: Keyring, *, start: int = 0) -> Survey:
+def survey(file: File, keyring: Keyring) -> Survey:
     """Open every member of a pack.
 
     Members that do not verify are left out; the caller, who knows what was acknowledged, decides
@@ -54,7 +54,6 @@ def survey(file: File, keyring: Keyring, *, start: int = 0) -> Survey:
     Args:
         file: the pack.
         keyring: the hospital's keys.
-        start: skip members that begin before this offset.
 
     Raises:
         Damaged: the README cannot be read, so nothing of the pack can.
@@ -67,7 +66,7 @@ def survey(file: File, keyring: Keyring, *, start: int = 0) -> Survey:
         name = pack.parse_name(member.name)
         if member.name == pack.README_NAME:
             found.end = member.end
-        if name is None or name.kind is pack.Kind.MANIFEST or member.header_offset < start:
+        if name is None or name.kind is pack.Kind.MANIFEST:
             continue
         place = Location(readme.pack_id, name.sequence, member.offset, member.size_bytes)
         try:

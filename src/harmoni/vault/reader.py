@@ -26,7 +26,6 @@ class Member:
     """One member met while walking a pack."""
 
     name: str
-    header_offset: int
     offset: int
     size_bytes: int
 
@@ -53,7 +52,7 @@ def walk(file: File) -> Iterator[Member]:
             return
         if header is None or offset + header.header_bytes + header.size_bytes > size_bytes:
             return
-        member = Member(header.name, offset, offset + header.header_bytes, header.size_bytes)
+        member = Member(header.name, offset + header.header_bytes, header.size_bytes)
         yield member
         offset = member.end
 

@@ -166,13 +166,6 @@ def test_what_is_not_there_is_not_held(store):
     assert not store.exists("nothing")
 
 
-def test_an_exclusive_section_waits_for_the_other(store):
-    with store.exclusively("lock"), store.open("lock") as other:
-        assert not other.lock()
-    with store.open("lock") as other:
-        assert other.lock()
-
-
 def test_a_sealed_file_is_read_only(store):
     with store.create("a") as file:
         file.make_read_only()

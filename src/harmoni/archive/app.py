@@ -16,7 +16,7 @@ from harmoni.audit.event import Act, AuditEvent
 from harmoni.config import ArchiveConfig, load_archive
 from harmoni.config.archive import LimitsSection
 from harmoni.dicom.events import Limits
-from harmoni.model.errors import ConfigurationError
+from harmoni.model.errors import ConfigurationError, HarmoniError
 from harmoni.net import http, notify, server, tls
 from harmoni.runtime import child, limits, log
 from harmoni.runtime.clock import SystemClock
@@ -113,7 +113,7 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
 
         door.write([AuditEvent(act=Act.APPLICATION_START, at_ms=clock.now_ms())])
         ticker = threading.Thread(target=worker.run_ticks, name="tick", daemon=True)
-        with _Signals(reload) as signals:
+        with _Signals(reload, process_log) as signals:
             serving.start()
             ticker.start()
             child.announce_ready()
@@ -131,9 +131,8 @@ def keep(config_path: Path) -> int:
     config = load_archive(config_path)
     archive = ArchiveSite(config, "keeper", SystemClock())
     metrics = Metrics()
-    keeper = Keeper(
-        archive, log.get(role="archive", site=str(config.archive.site), process="keeper"), metrics
-    )
+    process_log = log.get(role="archive", site=str(config.archive.site), process="keeper")
+    keeper = Keeper(archive, process_log, metrics)
     monitoring = (
         http.MonitoringServer(
             config.http.host, config.http.port, health=keeper.health, render=metrics.render
@@ -144,7 +143,7 @@ def keep(config_path: Path) -> int:
     # What the last run left behind is finished before anything else.
     keeper.tick()
     thread = threading.Thread(target=keeper.run, name="keep")
-    with _Signals(archive.reload) as signals:
+    with _Signals(archive.reload, process_log) as signals:
         thread.start()
         try:
             child.announce_ready()
@@ -187,19 +186,27 @@ def _prepare() -> None:
 class _Signals:
     """SIGTERM, SIGINT and the supervisor's death end the wait; SIGHUP reloads."""
 
-    def __init__(self, reload: Callable[[], None]) -> None:
+    def __init__(self, reload: Callable[[], None], process_log: log.Log) -> None:
         self._ended = threading.Event()
         self._reload = reload
+        self._log = process_log
 
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._ended.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload())
+        signal.signal(signal.SIGHUP, lambda *_: self._reload_or_say())
         child.ParentWatch(self._ended.set)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _reload_or_say(self) -> None:
+        """A mistake in a file must not end what serves by the files read before."""
+        try:
+            self._reload()
+        except HarmoniError as error:
+            self._log.error("not reloaded", why=f"{error.code} {error}")
 
     def wait(self) -> None:
         """Wait for the end."""

@@ -112,10 +112,9 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
             context.reload()
 
         door.write([AuditEvent(act=Act.APPLICATION_START, at_ms=clock.now_ms())])
-        ticker = threading.Thread(target=worker.run_ticks, name="tick", daemon=True)
         with _Signals(reload, process_log) as signals:
             serving.start()
-            ticker.start()
+            signals.start_thread("tick", worker.run_ticks)
             child.announce_ready()
             signals.wait()
         serving.drain(config.limits.drain_s)
@@ -142,14 +141,12 @@ def keep(config_path: Path) -> int:
     )
     # What the last run left behind is finished before anything else.
     keeper.tick()
-    thread = threading.Thread(target=keeper.run, name="keep")
     with _Signals(archive.reload, process_log) as signals:
-        thread.start()
+        thread = signals.start_thread("keep", keeper.run)
         try:
             child.announce_ready()
             signals.wait()
         finally:
-            # Whatever happens here, the thread must not keep the process alive.
             keeper.end()
     thread.join()
     if monitoring is not None:
@@ -207,6 +204,22 @@ class _Signals:
             self._reload()
         except HarmoniError as error:
             self._log.error("not reloaded", why=f"{error.code} {error}")
+
+    def start_thread(self, name: str, act: Callable[[], None]) -> threading.Thread:
+        """Run a duty beside the wait. The process ends with it, to be started anew.
+
+        After a fault of ours the process would else look well and do nothing.
+        """
+
+        def run() -> None:
+            try:
+                act()
+            finally:
+                self._ended.set()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
 
     def wait(self) -> None:
         """Wait for the end."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from harmoni.dicom.commitment_data import Reference
+from harmoni.dicom.status import Status
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.index import commitment, packs
@@ -17,11 +18,6 @@ from harmoni.index.commitment import Transaction
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackState
 from harmoni.runtime.clock import Clock
-
-PROCESSING_FAILURE: Final = 0x0110
-CLASS_INSTANCE_CONFLICT: Final = 0x0119
-NO_SUCH_INSTANCE: Final = 0x0112
-"""Failure reasons of PS3.3 C.14.1.1."""
 
 _WAITING: Final = -1
 
@@ -137,17 +133,17 @@ class Commitments:
     def _outcome(
         self, reference: Reference, copies: Sequence[Held], *, in_grace: bool
     ) -> int | None:
-        """None when committed, `_WAITING` when not final, else the failure reason."""
+        """None when committed, `_WAITING` when not final, else the reason (PS3.3 C.14.1.1)."""
         if not copies:
-            return _WAITING if in_grace else NO_SUCH_INSTANCE
+            return _WAITING if in_grace else Status.NO_SUCH_SOP_INSTANCE
         if any(held.sop_class_uid != reference.sop_class_uid for held in copies):
-            return CLASS_INSTANCE_CONFLICT
+            return Status.CLASS_INSTANCE_CONFLICT
         sound: dict[object, list[Held]] = {held.identity: [] for held in copies}
         for held in copies:
             if held.sound:
                 sound[held.identity].append(held)
         if not all(sound.values()):
-            return PROCESSING_FAILURE
+            return Status.PROCESSING_FAILURE
         sealed = all(
             any(held.pack_state is PackState.SEALED for held in same) for same in sound.values()
         )

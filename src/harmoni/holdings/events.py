@@ -113,7 +113,10 @@ class EventRecorder:
                 self._subject_keys = {}
 
     def _pack(self) -> PackWriter:
-        if self._writer is None or self._writer.fenced:
+        if self._writer is not None and self._writer.fenced:
+            self._writer.close()
+            self._writer = None
+        if self._writer is None:
             key_id, data_key = self._keyring.mint()
             self._subject_keys = {}
             self._opened_s = self._clock.monotonic_s()

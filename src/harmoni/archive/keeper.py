@@ -87,4 +87,4 @@ class Keeper:
             )
         holding.commitments.resolve_all()
         holding.events.retire(self._archive.config.pack.quiet_s)
-        return {f"{hospital}/{pack_id}": why for pack_id, why in failures.items()}
+        return {f"{hospital}/{name}": why for name, why in failures.items()}

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from harmoni.model.errors import (
     AlreadyHeld,
+    Busy,
     Damaged,
     NotHeld,
     OutOfResources,
@@ -219,6 +220,21 @@ class Filesystem:
         """A whole small file."""
         with self.open(name) as file:
             return file.read(0, file.size_bytes())
+
+    @contextmanager
+    def lock_file(self, name: str) -> Iterator[None]:
+        """Hold a lock between processes for the length of a with block.
+
+        Raises:
+            Busy: somebody else holds it; it ends with its process.
+        """
+        with _translated("lock", name):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            file = File(os.open(self._root / name, flags, 0o600), name)
+        with file:
+            if not file.lock():
+                raise Busy(f"{name} is locked by another process; wait until it has ended")
+            yield
 
     def publish(self, name: str, data: Buffer) -> None:
         """Create a small file whole and durable, or not at all; never overwrite.

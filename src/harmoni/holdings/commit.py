@@ -13,6 +13,7 @@ from harmoni.dicom.commitment_data import Reference
 from harmoni.dicom.status import Status
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
+from harmoni.holdings.presence import Presence
 from harmoni.index import commitment, packs
 from harmoni.index.commitment import Transaction
 from harmoni.index.lookup import Held
@@ -39,15 +40,23 @@ class Commitments:
 
     Args:
         index: the hospital's live index.
+        presence: looks at the files of what is to be committed.
         events: where what was committed is recorded.
         clock: the time.
         policy: when an instance counts as safe.
     """
 
     def __init__(
-        self, *, index: LiveIndex, events: EventRecorder, clock: Clock, policy: CommitmentPolicy
+        self,
+        *,
+        index: LiveIndex,
+        presence: Presence,
+        events: EventRecorder,
+        clock: Clock,
+        policy: CommitmentPolicy,
     ) -> None:
         self._index = index
+        self._presence = presence
         self._events = events
         self._clock = clock
         self._policy = policy
@@ -140,7 +149,7 @@ class Commitments:
             return Status.CLASS_INSTANCE_CONFLICT
         sound: dict[object, list[Held]] = {held.identity: [] for held in copies}
         for held in copies:
-            if held.sound:
+            if held.sound and self._presence.has(held.location):
                 sound[held.identity].append(held)
         if not all(sound.values()):
             return Status.PROCESSING_FAILURE

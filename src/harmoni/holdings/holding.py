@@ -20,11 +20,13 @@ from harmoni.holdings.commit import CommitmentPolicy, Commitments
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.open_packs import OpenPacks, PackLimits
+from harmoni.holdings.presence import Presence
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.holdings.record import Recorder
 from harmoni.holdings.seal import Sealer
 from harmoni.index import find, lookup, totals
 from harmoni.index.lookup import Held
+from harmoni.model.errors import Damaged, NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import age
@@ -91,6 +93,7 @@ class Holding:
         )
         self.index = LiveIndex(site.files, self.layout, self.keyring, patient_domain)
         self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
+        self.presence = Presence(site.files, self.layout, self.index)
         # Made here and not at its first use: two threads would make two, and nobody would let go
         # of the packs of the one that is forgotten.
         self.recorder = Recorder(
@@ -105,6 +108,7 @@ class Holding:
                 limits=site.limits,
             ),
             index=self.index,
+            presence=self.presence,
             chunks=site.chunks,
             clock=site.clock,
         )
@@ -172,6 +176,7 @@ class Holding:
         """The storage commitment transactions."""
         return Commitments(
             index=self.index,
+            presence=self.presence,
             events=self.events,
             clock=self._site.clock,
             policy=self._site.policy,
@@ -204,5 +209,13 @@ class Holding:
             return totals.preferred_syntaxes(connection)
 
     def recall(self, held: Held) -> Iterator[memoryview]:
-        """The data set of a held instance, verified; see `recall.data_set`."""
-        return recall.data_set(self._packs, self.hospital, held)
+        """The data set of a held instance, verified; see `recall.data_set`.
+
+        What cannot be given back is noted before the error goes on: nobody believes that copy any
+        more, and an identical re-send heals it.
+        """
+        try:
+            yield from recall.data_set(self._packs, self.hospital, held)
+        except (Damaged, NotHeld) as error:
+            self.presence.note_unreadable(held, error)
+            raise

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.index.database import Connection, Database
+from harmoni.model.errors import InvalidInput, NotHeld, StorageFailed
+from harmoni.model.identifiers import PackId
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
 from harmoni.vault.pack_ids import PackIds
@@ -63,17 +65,41 @@ class LiveIndex:
             self._flushed = self._files.stamp(f"{self._layout.index}/{log}")
 
     def database(self) -> Database:
-        """The live database, opened again after a swap."""
+        """The live database, opened again after a swap, or after it failed to write.
+
+        Raises:
+            StorageFailed: the index is lost; it can be rebuilt from the store.
+        """
+        try:
+            return self._live()
+        except NotHeld as error:
+            raise StorageFailed(
+                f"the index of {self._layout.hospital} is lost ({error}); "
+                "run `harmoni vault rebuild`"
+            ) from error
+
+    def _live(self) -> Database:
         stamp = self._files.stamp(self._layout.current_index)
         with self._lock:
-            if self._database is None or stamp != self._stamp:
-                self._database, self._stamp = self._open(), stamp
-            return self._database
+            database = self._database
+            if database is None or stamp != self._stamp or database.fenced:
+                database = self._open()
+                self._database, self._stamp = database, stamp
+        if not database.path.exists():
+            # Whoever removed the file left us its inode, where rows would be lost.
+            raise NotHeld(f"{database.path.name} is gone")
+        return database
 
     def _open(self) -> Database:
-        index_id = self._files.read(self._layout.current_index).decode("ascii").strip()
+        try:
+            index_id = str(PackId(self._files.read(self._layout.current_index).decode().strip()))
+        except (UnicodeDecodeError, InvalidInput) as error:
+            raise NotHeld(f"{self._layout.current_index} names no index") from error
+        name = self._layout.index_database(index_id)
+        if not self._files.exists(name):
+            raise NotHeld(f"{name} is gone")
         return Database.open(
-            self._files.path(self._layout.index_database(index_id)),
+            self._files.path(name),
             self._keyring.index_key(index_id),
         )
 

@@ -4,6 +4,7 @@ The tails of sealed packs say everything; packs that are still open are walked. 
 the live index's write lock nobody's row can be lost: a waiting writer finds the new database.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,8 +13,9 @@ from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.survey import survey
-from harmoni.index import commitment, equality, ingest, packs
-from harmoni.index.database import Database
+from harmoni.index import commitment, copies, equality, ingest, lookup, packs
+from harmoni.index.database import Connection, Database
+from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.sealing.pack import PackKind
@@ -38,8 +40,17 @@ class RebuildReport:
     instances: int
     unreadable: tuple[str, ...]
     """Packs that could not be read, each with the reason; repair them from another copy."""
+    missing: tuple[str, ...]
+    """Packs that the log or the old index knows and that are not there; likewise."""
+    damaged: int
+    """Acknowledged members that could not be read; their rows are taken over and flagged."""
     equal: bool | None
     """Whether the new index says what the old one said; None if the old one cannot be read."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether everything that was ever acknowledged is there and verifies."""
+        return not (self.unreadable or self.missing or self.damaged) and self.equal is not False
 
 
 class Rebuilder:
@@ -72,28 +83,41 @@ class Rebuilder:
         self._log = log
         self._logged: dict[PackId, SealRecord] = {}
         self._unreadable: dict[str, str] = {}
+        self._missing: list[str] = []
+        self._damaged = 0
         self._instances = 0
         self._seen: set[PackId] = set()
 
     def rebuild(self, progress: Progress = _unseen) -> RebuildReport:
         """Build, compare, take over what only the old index knows, and swap.
 
+        Nothing that was acknowledged is forgotten: what cannot be read at the moment is taken over
+        from the old index, flagged, or at least named from the log.
+
         Raises:
+            Busy: another rebuild of this hospital runs.
             OutOfResources, StorageFailed: the live index stays as it is.
         """
+        with self._files.lock_file(self._layout.rebuild_lock):
+            return self._rebuild(progress)
+
+    def _rebuild(self, progress: Progress) -> RebuildReport:
         index_id, fresh = create_index(self._files, self._layout, self._keyring, self._pack_ids)
         self._read_sealed(fresh, progress)
         try:
             old = self._index.database()
         except HarmoniError:
             # Lost or unreadable: nothing can be compared or taken over, and nobody can write.
-            self._catch_up(fresh)
+            self._catch_up(fresh, None)
+            self._name_missing(fresh)
             # Nobody would ever write the rows of sealed packs again.
             fresh.flush()
             make_live(self._files, self._layout, index_id)
             return self._report(equal=None)
         with old.write() as connection:
-            self._catch_up(fresh)
+            self._catch_up(fresh, connection)
+            self._take_over(connection, fresh)
+            self._name_missing(fresh)
             with fresh.write(durable=True) as target:
                 commitment.take_over(connection, target)
             with fresh.reader() as rebuilt:
@@ -106,7 +130,84 @@ class Rebuilder:
             packs=len(self._seen),
             instances=self._instances,
             unreadable=tuple(f"{name}: {reason}" for name, reason in self._unreadable.items()),
+            missing=tuple(self._missing),
+            damaged=self._damaged,
             equal=equal,
+        )
+
+    def _take_over(self, old: Connection, fresh: Database) -> None:
+        """Keep what the old index knows and the store does not tell: lost packs and members."""
+        known = copies.counts(old)
+        with fresh.reader() as connection:
+            found = copies.counts(connection)
+        flagged = set(copies.damaged_packs(old))
+        for pack_id, count in known.items():
+            if count != found.get(pack_id, 0) or pack_id in flagged:
+                self._take_over_pack(old, fresh, pack_id)
+
+    def _take_over_pack(self, old: Connection, fresh: Database, pack_id: PackId) -> None:
+        row = packs.pack(old, pack_id)
+        assert row is not None
+        with fresh.write() as connection:
+            there = {held.location: held.identity for held in lookup.members(connection, pack_id)}
+            lost = [
+                (held, instance)
+                for held, instance in copies.instances(old, pack_id)
+                if there.get(held.location) != held.identity or held.damaged
+            ]
+            facts = [
+                ingest.Fact(
+                    pack_id=pack_id,
+                    sequence=sequence,
+                    kind=kind,
+                    at_ms=at_ms,
+                    body=json.loads(body),
+                )
+                for sequence, kind, at_ms, body in packs.facts(old, pack_id)
+            ]
+            if packs.pack(connection, pack_id) is None:
+                packs.opened(connection, pack_id, row.kind)
+                if row.sealed is not None:
+                    packs.sealed(connection, row.sealed)
+                state = PackState.DAMAGED
+                if not self._is_there(pack_id):
+                    state = PackState.MISSING
+                    self._missing.append(str(pack_id))
+                packs.set_state(connection, pack_id, state)
+            ingest.record(
+                connection, [instance for _, instance in lost], self._index.patient_domain
+            )
+            ingest.record_facts(connection, facts)
+            if self._is_there(pack_id):
+                for held, _ in lost:
+                    packs.flag_damaged(connection, held.sop_instance_uid, held.location)
+                self._damaged += len(lost)
+
+    def _name_missing(self, fresh: Database) -> None:
+        """Note every pack of the log that nobody has found: its instances are asked for again."""
+        for record in self._logged.values():
+            with fresh.write() as connection:
+                if packs.pack(connection, record.pack_id) is not None:
+                    continue
+                packs.sealed(
+                    connection,
+                    packs.SealedPack(
+                        pack_id=record.pack_id,
+                        kind=PackKind(record.kind),
+                        size_bytes=record.size_bytes,
+                        sha256=record.sha256,
+                        root=record.root,
+                        sealed_at_ms=record.sealed_at_ms,
+                    ),
+                )
+                state = PackState.DAMAGED if self._is_there(record.pack_id) else PackState.MISSING
+                packs.set_state(connection, record.pack_id, state)
+            if state is PackState.MISSING:
+                self._missing.append(str(record.pack_id))
+
+    def _is_there(self, pack_id: PackId) -> bool:
+        return self._files.exists(self._layout.sealed_pack(pack_id)) or self._files.exists(
+            self._layout.open_pack(pack_id)
         )
 
     def _read_sealed(self, fresh: Database, progress: Progress) -> None:
@@ -139,6 +240,7 @@ class Rebuilder:
                 )
         except (Damaged, NotHeld) as error:
             self._unreadable[name] = str(error)
+            self._walk_damaged(fresh, name, pack_id)
             return
         with fresh.write() as connection:
             ingest.record(connection, contents.instances, self._index.patient_domain)
@@ -157,8 +259,26 @@ class Rebuilder:
         self._seen.add(pack_id)
         self._instances += len(contents.instances)
 
-    def _catch_up(self, fresh: Database) -> None:
-        """Add what was sealed meanwhile and what is still open."""
+    def _walk_damaged(self, fresh: Database, name: str, pack_id: PackId) -> None:
+        """A sealed pack whose tail cannot be read still has members: take those that verify."""
+        try:
+            with self._files.open(name) as file:
+                found = survey(file, self._keyring)
+        except (Damaged, NotHeld):
+            return
+        with fresh.write() as connection:
+            packs.opened(connection, pack_id, found.readme.kind)
+            packs.set_state(connection, pack_id, PackState.DAMAGED)
+            ingest.record(connection, found.instances, self._index.patient_domain)
+            ingest.record_facts(connection, found.facts())
+        self._instances += len(found.instances)
+
+    def _catch_up(self, fresh: Database, old: Connection | None) -> None:
+        """Add what was sealed meanwhile and what is still open.
+
+        Of a pack that is being written, members without a row are left to their writer, who waits
+        for the lock that is held here; with the old index lost there is nobody to ask.
+        """
         # Listed before the sealed ones: a pack that moves between the two looks is in both, and not
         # in neither.
         names = self._files.names(self._layout.open_packs)
@@ -169,9 +289,11 @@ class Rebuilder:
             if name.endswith(PACK_SUFFIX):
                 pack_id = PackId(name.removesuffix(PACK_SUFFIX))
                 if pack_id not in self._seen:
-                    self._add_open(fresh, name, pack_id)
+                    self._add_open(fresh, name, pack_id, old)
 
-    def _add_open(self, fresh: Database, name: str, pack_id: PackId) -> None:
+    def _add_open(
+        self, fresh: Database, name: str, pack_id: PackId, old: Connection | None
+    ) -> None:
         try:
             file = self._files.open(self._layout.open_pack(pack_id))
         except NotHeld:
@@ -190,8 +312,16 @@ class Rebuilder:
             # before its bytes are durable. A fenced pack is never flushed again.
             if not self._files.exists(self._layout.fenced(pack_id)):
                 file.sync()
+        instances, facts = found.instances, found.facts()
+        if old is not None:
+            rows = {held.location for held in lookup.members(old, pack_id)}
+            told = packs.fact_sequences(old, pack_id)
+            instances = [each for each in instances if each.location in rows]
+            facts = [each for each in facts if each.sequence in told]
+            if not instances and not facts:
+                return
         with fresh.write() as connection:
             packs.opened(connection, pack_id, found.readme.kind)
-            ingest.record(connection, found.instances, self._index.patient_domain)
-            ingest.record_facts(connection, found.facts())
-        self._instances += len(found.instances)
+            ingest.record(connection, instances, self._index.patient_domain)
+            ingest.record_facts(connection, facts)
+        self._instances += len(instances)

@@ -16,6 +16,7 @@ from harmoni.holdings.chunks import ChunkPool
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.open_pack import OpenPack
 from harmoni.holdings.open_packs import OpenPacks
+from harmoni.holdings.presence import Presence
 from harmoni.holdings.spill import Spill
 from harmoni.index import lookup
 from harmoni.model.errors import InvalidInput
@@ -47,15 +48,23 @@ class Recorder:
     Args:
         packs: where they go.
         index: knows what is held already.
+        presence: looks at the files of what is held already.
         chunks: the worker's memory for small instances.
         clock: the time.
     """
 
     def __init__(
-        self, *, packs: OpenPacks, index: LiveIndex, chunks: ChunkPool, clock: Clock
+        self,
+        *,
+        packs: OpenPacks,
+        index: LiveIndex,
+        presence: Presence,
+        chunks: ChunkPool,
+        clock: Clock,
     ) -> None:
         self.packs = packs
         self.index = index
+        self.presence = presence
         self.chunks = chunks
         self.clock = clock
 
@@ -162,8 +171,12 @@ class Incoming:
     def _held_already(self, identity: Identity) -> bool:
         with self._recorder.index.reader() as connection:
             versions = lookup.versions(connection, self._announced.sop_instance_uid)
-        # A row is visible only after its bytes were flushed, so a sound row is a safe copy.
-        return any(held.identity == identity and held.sound for held in versions)
+        # A row is visible only after its bytes were flushed, so a sound row with its file is a
+        # safe copy.
+        return any(
+            held.identity == identity and held.sound and self._recorder.presence.has(held.location)
+            for held in versions
+        )
 
     def _store(self, header: Header, identity: Identity) -> None:
         if self._spill is not None:

@@ -20,7 +20,7 @@ from harmoni.holdings import listing, salvage
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.survey import Survey, survey
 from harmoni.index import ingest, lookup, packs
-from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
+from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, NotHeld, StorageFailed
 from harmoni.model.identifiers import HospitalId, PackId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import manifest, pack, tail, tar
@@ -29,6 +29,7 @@ from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import NEW_SUFFIX, PACK_SUFFIX, PART_SUFFIX, Layout
 
 _ABANDONED_MS: Final = 60_000
+_LONGEST_PAUSE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,15 @@ class Finished:
     """Bytes of a torn end that nobody was told about."""
     damaged: tuple[lookup.Held, ...]
     """Acknowledged members that do not verify."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """A pack that could not be finished."""
+
+    why: str
+    tries: int
+    again_s: float
 
 
 class Sealer:
@@ -74,26 +84,42 @@ class Sealer:
         self._log = log
         self._clock = clock
         self._layout = Layout(hospital)
+        self._troubles: dict[PackId, _Trouble] = {}
 
-    def finish_free(self) -> tuple[list[Finished], dict[PackId, str]]:
+    def finish_free(self) -> tuple[list[Finished], dict[str, str]]:
         """Finish every pack whose lock is free.
 
         Returns:
-            What was finished, and for each pack that could not be, why: it stays as it is and is
-            tried again.
+            What was finished, and for each pack that could not be, by id, why: it stays as it is
+            and is tried again, at once and then ever more seldom, since each try reads it whole.
+            A file that is no pack of ours is named as well.
         """
         finished, failures = [], {}
+        now_s = self._clock.monotonic_s()
         for name in self._files.names(self._layout.open_packs):
+            try:
+                pack_id = PackId(name.partition(".")[0])
+            except InvalidInput:
+                failures[name] = "no pack of ours: somebody put it there; move it away"
+                continue
             if name.endswith(NEW_SUFFIX):
-                self._drop_abandoned(PackId(name.removesuffix(NEW_SUFFIX)))
+                self._drop_abandoned(pack_id)
             if not name.endswith(PACK_SUFFIX):
                 continue
-            pack_id = PackId(name.removesuffix(PACK_SUFFIX))
+            trouble = self._troubles.get(pack_id)
+            if trouble is not None and now_s < trouble.again_s:
+                failures[str(pack_id)] = trouble.why
+                continue
             try:
                 done = self.finish(pack_id)
             except HarmoniError as error:
-                failures[pack_id] = f"{error.code} {error}"
+                tries = 1 if trouble is None else trouble.tries + 1
+                pause_s = 0.0 if tries == 1 else min(_LONGEST_PAUSE_S, 2.0**tries)
+                trouble = _Trouble(f"{error.code} {error}", tries, now_s + pause_s)
+                self._troubles[pack_id] = trouble
+                failures[str(pack_id)] = trouble.why
             else:
+                self._troubles.pop(pack_id, None)
                 if done is not None:
                     finished.append(done)
         return finished, failures
@@ -201,6 +227,11 @@ class Sealer:
         record = self._whole_tail(file, found, end)
         if record is None:
             cut_bytes = file.size_bytes() - end
+            if cut_bytes and self._log.find(pack_id) is not None:
+                raise Damaged(
+                    f"{file.name} was sealed and its end does not verify any more; "
+                    "restore the pack from another copy"
+                )
             file.truncate(end)
             record = self._write_tail(file, found, end)
             self._log.append(record)

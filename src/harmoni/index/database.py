@@ -26,7 +26,14 @@ from sqlcipher3 import dbapi2
 from sqlcipher3.dbapi2 import Row as Row  # noqa: PLC0414 - exported
 
 from harmoni.index import migrations
-from harmoni.model.errors import Busy, ConfigurationError, Damaged, HarmoniError, OutOfResources
+from harmoni.model.errors import (
+    Busy,
+    ConfigurationError,
+    Damaged,
+    HarmoniError,
+    OutOfResources,
+    StorageFailed,
+)
 
 KEY_BYTES: Final = 32
 
@@ -82,6 +89,8 @@ class Database:
     Use `create` or `open`, and `close` at the end. Not to be carried over a fork.
     """
 
+    _lock_fd = -1
+
     def __init__(self, path: Path, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ConfigurationError(
@@ -92,12 +101,18 @@ class Database:
         self._key = key
         self._readers: queue.LifoQueue[dbapi2.Connection] = queue.LifoQueue(_POOLED_READERS)
         self._mutex = threading.Lock()
-        self._lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._fenced = False
+        self.fenced = False
+        """Whether a write failed: this object refuses to write, the database may be opened anew."""
+        try:
+            self._lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot open {path}.lock: {error.strerror}; look at its disk and its owner"
+            ) from error
         try:
             self._writer = self._connect()
         except BaseException:
-            os.close(self._lock_fd)
+            self._close_lock()
             raise
 
     @classmethod
@@ -156,7 +171,16 @@ class Database:
             except queue.Empty:
                 break
         self._writer.close()
-        os.close(self._lock_fd)
+        self._close_lock()
+
+    def __del__(self) -> None:
+        # A database that was replaced goes when its last reader does; so must its lock's file.
+        self._close_lock()
+
+    def _close_lock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
     @contextmanager
     def reader(self) -> Iterator[Connection]:
@@ -200,7 +224,7 @@ class Database:
                 refuses to write, for nobody knows what is on the disk: open the database anew.
         """
         with self._mutex, _locked(self._lock_fd), _translated(self.path):
-            if self._fenced:
+            if self.fenced:
                 raise OutOfResources(
                     f"{self.path} failed to write before: look at its disk, then restart the role"
                 )
@@ -212,7 +236,7 @@ class Database:
                 yield self._writer
                 self._writer.execute("COMMIT")
             except dbapi2.OperationalError as error:
-                self._fenced = "I/O error" in str(error)
+                self.fenced = "I/O error" in str(error)
                 raise
             finally:
                 if self._writer.in_transaction:

@@ -134,6 +134,16 @@ def replaced(connection: Connection, old: PackId, new: PackId, places: Iterable[
     )
 
 
+def facts(connection: Connection, pack_id: PackId) -> list[tuple[int, str, int, str]]:
+    """The facts of a pack as they stand: sequence, kind, time, body as JSON."""
+    rows = connection.execute(
+        "SELECT sequence, fact.kind, at_ms, body FROM fact JOIN pack USING (pack_no)"
+        " WHERE pack_id = ? ORDER BY sequence",
+        (pack_id.value,),
+    )
+    return [(int(row[0]), str(row[1]), int(row[2]), str(row[3])) for row in rows]
+
+
 def fact_sequences(connection: Connection, pack_id: PackId) -> set[int]:
     """The sequence numbers of a pack's facts."""
     rows = connection.execute(

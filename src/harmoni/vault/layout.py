@@ -111,6 +111,11 @@ class Layout:
         """The small file that names the live index database."""
         return f"{self.index}/current"
 
+    @property
+    def rebuild_lock(self) -> str:
+        """Held by a rebuild, of which there is one at a time."""
+        return f"{self.index}/rebuild.lock"
+
     def prepare(self, files: Filesystem, site: SiteId) -> None:
         """Make the folders that do not exist yet, durably."""
         for folder in (

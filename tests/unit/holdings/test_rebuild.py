@@ -1,11 +1,21 @@
 import os
 from pathlib import Path
 
+import pytest
+
 import house as houses
+from harmoni.dicom import identifier
+from harmoni.dicom.commitment_data import Reference
+from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings import rebuild
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.index import equality
 from harmoni.index.database import Database
+from harmoni.model.errors import Busy
+
+
+def every_study():
+    return identifier.compose_query("STUDY", QueryLevel.STUDY, {0x0020000D: ""})
 
 
 def digest(house):
@@ -87,7 +97,11 @@ def test_a_pack_that_cannot_be_read_is_named_and_the_rest_is_rebuilt(house):
 
     assert [broken.name in text for text in report.unreadable] == [True]
     assert report.equal is False
-    assert house.versions(1) == []
+    assert not report.sound
+    # What was acknowledged is never forgotten: its row is taken over and flagged.
+    assert [(held.damaged, held.pack_state.value) for held in house.versions(1)] == [
+        (True, "damaged")
+    ]
     assert house.recall(house.versions(2)[0]) == houses.data_set(2, study="1.2.3")
 
 
@@ -140,3 +154,103 @@ def test_the_rows_for_a_lost_index_are_flushed_before_it_is_live(house, monkeypa
     fresh.holding.rebuilder().rebuild()
 
     assert acts[acts.index("_catch_up") :][:3] == ["_catch_up", "flush", "make_live"]
+
+
+def test_a_missing_pack_is_named_and_its_instances_are_still_known(house):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    [path] = house.files("packs/hospital-a/p/*/*.tar")
+    content = path.read_bytes()
+    path.unlink()
+    for _ in range(2):
+        report = house.holding.rebuilder().rebuild()
+
+        assert (report.missing, report.sound) == ((path.stem,), False)
+        [held] = house.versions(1)
+        assert (held.pack_state.value, held.sound) == ("missing", False)
+        assert len(list(house.holding.find(every_study()))) == 1
+    path.write_bytes(content)
+    house.holding.presence.check()
+
+    assert house.recall(house.versions(1)[0]) == houses.data_set(1)
+    assert house.holding.rebuilder().rebuild().sound
+
+
+def test_with_the_index_lost_as_well_a_missing_pack_is_named_from_the_log(house):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    [path] = house.files("packs/hospital-a/p/*/*.tar")
+    path.unlink()
+    for database in house.files("index/hospital-a/*.sqlite*"):
+        database.unlink()
+    report = house.again("dc1-n1-cli").holding.rebuilder().rebuild()
+
+    assert (report.missing, report.equal, report.sound) == ((path.stem,), None, False)
+
+
+def test_a_damaged_tail_costs_no_member(house):
+    for number in (1, 2):
+        house.store(houses.data_set(number), number)
+    house.seal()
+    [path] = house.files("packs/hospital-a/p/*/*.tar")
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"\xff")
+    report = house.holding.rebuilder().rebuild()
+
+    assert len(report.unreadable) == 1
+    for number in (1, 2):
+        assert house.recall(house.versions(number)[0]) == houses.data_set(number)
+
+
+def test_a_flag_of_damage_survives_a_rebuild(house):
+    for number in (1, 2):
+        house.store(houses.data_set(number), number)
+    location = house.versions(1)[0].location
+    house.holding.recorder.packs.retire_all()
+    [path] = house.files("packs/hospital-a/open/*.tar")
+    with path.open("r+b") as file:
+        file.seek(location.offset + 100)
+        file.write(b"\xff\xff")
+    house.finish()
+    for _ in range(2):
+        report = house.holding.rebuilder().rebuild()
+
+        assert (report.damaged, report.sound) == (1, False)
+        assert [held.damaged for held in house.versions(1)] == [True]
+    assert house.recall(house.versions(2)[0]) == houses.data_set(2)
+
+
+def test_one_rebuild_of_a_hospital_runs_at_a_time(house):
+    house.store(houses.data_set(1), 1)
+    other = house.again("dc1-n1-cli").holding.rebuilder()
+    met = []
+
+    def meanwhile(_done, _total):
+        with pytest.raises(Busy):
+            other.rebuild()
+        met.append(True)
+
+    house.seal()
+    assert house.holding.rebuilder().rebuild(meanwhile).sound
+    assert met
+
+
+def test_a_member_whose_row_is_not_written_yet_is_left_to_its_writer(house):
+    house.store(houses.data_set(1), 1)
+    house.store(houses.data_set(2), 2)
+    with house.holding.index.write() as connection:
+        connection.execute("DELETE FROM instance WHERE sequence = 1")
+    report = house.again("dc1-n1-cli").holding.rebuilder().rebuild()
+
+    assert report.equal is True
+    assert house.versions(2) == []
+
+
+def test_what_stands_in_the_database_alone_is_taken_over(house):
+    reference = Reference(sop_class_uid=houses.CT, sop_instance_uid=houses.uid(1))
+    house.holding.commitments.accept("GW_A", "1.2.3", [reference])
+    house.holding.rebuilder().rebuild()
+
+    assert house.holding.commitments.waiting() == 1

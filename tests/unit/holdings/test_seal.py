@@ -350,7 +350,7 @@ def test_a_pack_whose_finisher_cannot_flush_is_copied_at_the_next_attempt(house,
     monkeypatch.undo()
     [finished] = house.finish()
 
-    assert list(failures) == [old]
+    assert list(failures) == [str(old)]
     assert finished.pack_id == old.successor()
     assert house.recall(house.versions(1)[0]) == houses.data_set(1)
 

@@ -139,8 +139,6 @@ def keep(config_path: Path) -> int:
         if config.http.port
         else None
     )
-    # What the last run left behind is finished before anything else.
-    keeper.tick()
     with _Signals(archive.reload, process_log) as signals:
         thread = signals.start_thread("keep", keeper.run)
         try:

@@ -3,7 +3,7 @@
 From here on nothing can name another hospital: the handlers hold one `Holding` and no registry.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +15,8 @@ from harmoni.dicom.pdu import ProposedContext
 from harmoni.holdings import record
 from harmoni.holdings.holding import Holding
 from harmoni.index.lookup import Held
-from harmoni.model.errors import InvalidInput, Refused
-from harmoni.model.instance import Origin
+from harmoni.model.errors import HarmoniError, InvalidInput, Refused
+from harmoni.model.instance import Location, Origin
 from harmoni.net import client, tls
 from harmoni.net.driver import Channel
 from harmoni.policy.access import HOSPITAL_URI, HospitalEntry, Peer
@@ -24,6 +24,9 @@ from harmoni.services.storage import Incoming
 from harmoni.services.storage_commitment import Report
 
 _CONNECT_TIMEOUT_S: Final = 10.0
+
+
+Alarm = Callable[[Location, HarmoniError], None]
 
 
 class Storing:
@@ -83,16 +86,19 @@ class Finding:
     Args:
         holding: what is searched.
         trail: the association's audit trail.
+        max_answers: how many matches one query may have.
     """
 
-    def __init__(self, holding: Holding, trail: Trail) -> None:
+    def __init__(self, holding: Holding, trail: Trail, max_answers: int) -> None:
+        self._max_answers = max_answers
         self._holding = holding
         self._trail = trail
 
     def find(self, query: Query) -> Generator[Mapping[int, str], None, None]:
         """Search; the query is audited before its first answer."""
         self._trail.asked(query)
-        yield from self._holding.find(query)
+        # One more than may be answered: so it is seen that there are more.
+        yield from self._holding.find(query, self._max_answers + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,7 @@ class Retrievable:
     holding: Holding
     held: Held
     trail: Trail
+    alarm: Alarm
 
     @property
     def sop_class_uid(self) -> str:
@@ -124,9 +131,13 @@ class Retrievable:
         return self.held.identity.size_bytes
 
     def open(self) -> Iterator[memoryview]:
-        """Give the data set in verified chunks."""
+        """Give the data set in verified chunks; what cannot be given raises the alarm."""
         self.trail.given(self.held.study_instance_uid, self.held.sop_class_uid)
-        return self.holding.recall(self.held)
+        try:
+            yield from self.holding.recall(self.held)
+        except HarmoniError as error:
+            self.alarm(self.held.location, error)
+            raise
 
 
 class Retrieving:
@@ -138,6 +149,7 @@ class Retrieving:
         ae_title: how we call ourselves towards a destination.
         tls_files: our certificate.
         trail: the association's audit trail.
+        alarm: told of a copy that could not be given back, and why.
     """
 
     def __init__(
@@ -148,16 +160,21 @@ class Retrieving:
         ae_title: str,
         tls_files: tls.TLSFiles,
         trail: Trail,
+        alarm: Alarm,
     ) -> None:
         self._holding = holding
         self._entry = entry
         self._ae_title = ae_title
         self._tls_files = tls_files
         self._trail = trail
+        self._alarm = alarm
 
     def plan(self, query: Query) -> Sequence[Retrievable]:
         """What a retrieval's identifier names, one instance per SOP Instance UID."""
-        return [Retrievable(self._holding, held, self._trail) for held in self._holding.plan(query)]
+        return [
+            Retrievable(self._holding, held, self._trail, self._alarm)
+            for held in self._holding.plan(query)
+        ]
 
     def destination(self, ae_title: str) -> Peer | None:
         """The hospital's registered destination of that AE title, or None."""

@@ -11,6 +11,10 @@ from harmoni.runtime.log import Log
 from harmoni.runtime.metrics import Metrics
 
 TICK_S: Final = 1.0
+_LATE_S: Final = 900.0
+"""A round that finishes many big packs takes minutes, but not this long."""
+_LOOK_S: Final = 3600.0
+"""How often every sealed pack's file is looked for."""
 
 
 class Keeper:
@@ -27,6 +31,8 @@ class Keeper:
         self._log = log
         self._ended = threading.Event()
         self._problems: dict[str, str] = {}
+        self._kept_s = archive.clock.monotonic_s()
+        self._looked_s: dict[str, float] = {}
         self._sealed = metrics.counter("packs_sealed", "Packs finished and verified.", ["hospital"])
         self._adopted = metrics.counter(
             "instances_adopted", "Whole members without a row, found when finishing.", ["hospital"]
@@ -36,9 +42,11 @@ class Keeper:
         )
 
     def run(self) -> None:
-        """Do every duty once a second until `end`."""
-        while not self._ended.wait(TICK_S):
+        """Do every duty, at once and then once a second, until `end`."""
+        while True:
             self.tick()
+            if self._ended.wait(TICK_S):
+                return
 
     def end(self) -> None:
         """Stop after the present round, and let go of the event packs."""
@@ -51,17 +59,23 @@ class Keeper:
         problems: dict[str, str] = {}
         for hospital in self._archive.hospitals:
             try:
-                holding = self._archive.holding(hospital)
-                problems |= self._keep(holding)
+                problems |= self._keep(self._archive.holding(hospital))
             except HarmoniError as error:
                 problems[str(hospital)] = f"{error.code} {error}"
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the others
+                problems[str(hospital)] = f"fault of ours: {type(error).__name__}"
+                self._log.error("fault", hospital=str(hospital), exc_info=error)
         for what, why in problems.items():
             if self._problems.get(what) != why:
                 self._log.error("not kept", what=what, why=why)
         self._problems = problems
+        self._kept_s = self._archive.clock.monotonic_s()
 
     def health(self) -> Health:
-        """Healthy when the last round met no problem."""
+        """Healthy when the last round was not long ago and met no problem."""
+        age_s = self._archive.clock.monotonic_s() - self._kept_s
+        if age_s > _LATE_S:
+            return Health(healthy=False, text=f"the last round ended {age_s:.0f} s ago")
         if self._problems:
             return Health(healthy=False, text=f"{len(self._problems)} problems, see the log")
         return Health(healthy=True, text="keeping")
@@ -85,6 +99,18 @@ class Keeper:
                 cut_bytes=each.cut_bytes,
                 damaged=len(each.damaged),
             )
+        self._look_for_packs(holding)
         holding.commitments.resolve_all()
         holding.events.retire(self._archive.config.pack.quiet_s)
         return {f"{hospital}/{name}": why for name, why in failures.items()}
+
+    def _look_for_packs(self, holding: Holding) -> None:
+        hospital, now_s = str(holding.hospital), self._archive.clock.monotonic_s()
+        if now_s - self._looked_s.get(hospital, now_s - _LOOK_S) < _LOOK_S:
+            return
+        self._looked_s[hospital] = now_s
+        looked = holding.presence.check()
+        for pack_id in looked.missing:
+            self._log.error("pack missing", hospital=hospital, pack=str(pack_id))
+        for pack_id in looked.returned:
+            self._log.info("pack is back", hospital=hospital, pack=str(pack_id))

@@ -87,7 +87,10 @@ class ArchiveSite:
         with self._lock:
             holding = self._holdings.get(hospital)
             if holding is None:
-                domain = self.hospitals[hospital].patient_domain
+                settings = self.hospitals.get(hospital)
+                if settings is None:
+                    raise ConfigurationError(f"hospital {hospital} is not registered any more")
+                domain = settings.patient_domain
                 holding = self._holdings[hospital] = Holding(self.shared, hospital, domain)
             return holding
 

@@ -1,17 +1,19 @@
-"""The audit trail of one association: gathered while it runs, written when it ends.
+"""The audit trail of one association: begun with its first instance, completed when it ends.
 
 One message per patient and study of what was stored or given back, since instance-bearing messages
-are per patient (PS3.15 A.5.3.7); a query is written, and flushed, when it is asked.
+are per patient (PS3.15 A.5.3.7): "begin" before the first instance of a study counts, so that a
+killed process leaves who touched what, and the numbers at the end or once a minute. A query is
+written, and flushed, when it is asked.
 """
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 from harmoni.audit.event import Act, Action, AuditEvent, Outcome, Participant
 from harmoni.audit.spool import Spool
-from harmoni.dicom import identifier, text, uids
+from harmoni.dicom import text
 from harmoni.dicom.identifier import Query
 from harmoni.model.header import PATIENT_ID, STUDY_INSTANCE_UID, Header
 from harmoni.net.driver import PeerFacts
@@ -60,15 +62,33 @@ class AuditDoor:
         Raises:
             OutOfResources, StorageFailed: they are not recorded; what they tell must not go on.
         """
-        if not events:
-            return
+        if events:
+            self.append(events)
+            self.flush()
+
+    def append(self, events: list[AuditEvent]) -> None:
+        """Append events: they survive the end of this process, and the machine's after `flush`.
+
+        Raises:
+            OutOfResources, StorageFailed: they are not recorded; what they tell must not go on.
+        """
         with self._lock:
             if self._spool.fenced:
                 self._spool.close()
                 self._spool = self._open_spool()
             for event in events:
                 self._spool.append(event)
-            self._spool.flush()
+
+    def flush(self) -> None:
+        """Make what was appended durable; called every second, and where an event must be.
+
+        Raises:
+            OutOfResources, StorageFailed: it is not; the next event opens a new spool.
+        """
+        with self._lock:
+            spool = self._spool
+        # Outside the lock: what arrives meanwhile shares the next flush.
+        spool.flush()
 
 
 class Strangers:
@@ -138,16 +158,17 @@ class Trail:
     def __init__(self, door: AuditDoor, who: Participant) -> None:
         self._door = door
         self._who = who
+        self._lock = threading.Lock()
+        self._begun_ms: int | None = None
         self._transfers: defaultdict[_Key, Counter[str]] = defaultdict(Counter)
 
     def stored(self, header: Header, sop_class_uid: str) -> None:
-        """An instance came in and is durable."""
-        key: _Key = ("C", header.uid(STUDY_INSTANCE_UID), _patient_id(header))
-        self._transfers[key][sop_class_uid] += 1
+        """An instance came in and is durable; said before it is acknowledged."""
+        self._count(("C", header.uid(STUDY_INSTANCE_UID), _patient_id(header)), sop_class_uid)
 
     def given(self, study_uid: str, sop_class_uid: str) -> None:
-        """An instance was opened to be given back."""
-        self._transfers["R", study_uid, ""][sop_class_uid] += 1
+        """An instance is about to be given back."""
+        self._count(("R", study_uid, ""), sop_class_uid)
 
     def asked(self, query: Query) -> None:
         """A query is answered: written before its first answer.
@@ -161,28 +182,49 @@ class Trail:
                     act=Act.QUERY,
                     at_ms=self._door.now_ms(),
                     who=self._who,
-                    query=identifier.encode_query(query, uids.EXPLICIT_VR_LITTLE_ENDIAN),
+                    query=query.received,
                 )
             ]
         )
 
     def close(self) -> None:
-        """The association is over: write what it transferred."""
-        now_ms = self._door.now_ms()
-        events = [
-            AuditEvent(
-                act=Act.INSTANCES_TRANSFERRED,
-                at_ms=now_ms,
-                action=action,
-                who=self._who,
-                study_uids=(study_uid,) if study_uid else (),
-                patient_ids=(patient_id,) if patient_id else (),
-                instances=dict(instances),
-            )
-            for (action, study_uid, patient_id), instances in self._transfers.items()
-        ]
-        self._transfers.clear()
-        self._door.write(events)
+        """The association is over, or was open for long: write what it transferred."""
+        with self._lock:
+            transfers, self._transfers = self._transfers, defaultdict(Counter)
+            self._begun_ms = None
+        self._door.write(
+            [
+                self._event(Act.INSTANCES_TRANSFERRED, key, instances)
+                for key, instances in transfers.items()
+            ]
+        )
+
+    def close_if_old(self) -> None:
+        """Write what an association that stays open has transferred, once a minute."""
+        begun_ms = self._begun_ms
+        if begun_ms is not None and self._door.now_ms() - begun_ms >= _MINUTE_MS:
+            self.close()
+
+    def _count(self, key: _Key, sop_class_uid: str) -> None:
+        """Count an instance; that a study is touched is on record before its first one counts."""
+        with self._lock:
+            if key not in self._transfers:
+                self._door.append([self._event(Act.BEGIN_TRANSFERRING, key, {})])
+                if self._begun_ms is None:
+                    self._begun_ms = self._door.now_ms()
+            self._transfers[key][sop_class_uid] += 1
+
+    def _event(self, act: Act, key: _Key, instances: Mapping[str, int]) -> AuditEvent:
+        action, study_uid, patient_id = key
+        return AuditEvent(
+            act=act,
+            at_ms=self._door.now_ms(),
+            action=action,
+            who=self._who,
+            study_uids=(study_uid,) if study_uid else (),
+            patient_ids=(patient_id,) if patient_id else (),
+            instances=dict(instances),
+        )
 
 
 def _patient_id(header: Header) -> str:

@@ -13,11 +13,11 @@ from harmoni.dicom.pdu import AssociateRQ
 from harmoni.dicom.presentation import Negotiated
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import HarmoniError
-from harmoni.model.instance import Origin
+from harmoni.model.instance import Location, Origin
 from harmoni.net import server, tls
 from harmoni.net.driver import Channel, PeerFacts
 from harmoni.policy import access
-from harmoni.policy.access import Binding, Right
+from harmoni.policy.access import Binding, HospitalEntry, Right
 from harmoni.runtime.log import Log
 from harmoni.services import acceptance, find, get, move, provider
 from harmoni.services.exchange import Outcome as Performed
@@ -32,8 +32,11 @@ _NOT_NOW = (2, 3, 2)
 class Bound:
     """What is known of an accepted association: its hospital, its peer, its trail."""
 
-    def __init__(self, binding: Binding, holding: Holding, trail: Trail) -> None:
+    def __init__(
+        self, binding: Binding, entry: HospitalEntry, holding: Holding, trail: Trail
+    ) -> None:
         self.binding = binding
+        self.entry = entry
         self.holding = holding
         self.trail = trail
 
@@ -57,6 +60,8 @@ class Worker:
         self._tls_files = tls_files
         self._strangers = Strangers(door)
         self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._trails: set[Trail] = set()
 
     def refused(self, address: str, why: str) -> None:
         """Audit that a peer could not prove by TLS who it is."""
@@ -73,6 +78,7 @@ class Worker:
         is asked to come again: the server's line in the log says why.
         """
         certificate = facts.certificate
+        registry = self._archive.registry
         bound = access.bind(
             access.Facts(
                 address=facts.address,
@@ -81,7 +87,7 @@ class Worker:
                 called_ae_title=request.called_ae_title,
                 certificate_uris=None if certificate is None else certificate.uris,
             ),
-            self._archive.registry,
+            registry,
         )
         hospital = "" if bound.hospital is None else str(bound.hospital)
         who = participant(
@@ -95,6 +101,8 @@ class Worker:
             return server.Rejected(
                 result=bound.result, source=bound.source, reason=bound.reason, why=bound.why
             )
+        entry = registry.hospital(bound.hospital)
+        assert entry is not None
         try:
             holding = self._archive.holding(bound.hospital)
             holding.index.database()
@@ -111,7 +119,7 @@ class Worker:
         )
         return server.Accepted(
             negotiated=negotiated,
-            token=Bound(bound, holding, Trail(self._door, who)),
+            token=Bound(bound, entry, holding, Trail(self._door, who)),
             hospital=bound.hospital,
             window=_window(request, negotiated) if bound.own_node else None,
         )
@@ -122,8 +130,6 @@ class Worker:
         assert isinstance(bound, Bound)
         binding, holding, trail = bound.binding, bound.holding, bound.trail
         config = self._archive.config
-        entry = self._archive.registry.hospital(binding.hospital)
-        assert entry is not None
         origin = Origin(
             calling_ae_title=channel.calling_ae_title,
             called_ae_title=channel.called_ae_title,
@@ -132,13 +138,14 @@ class Worker:
         )
         handlers = provider.Handlers(
             storage=Storing(holding, origin, trail),
-            find=Finding(holding, trail),
+            find=Finding(holding, trail, config.limits.find_matches),
             retrieve=Retrieving(
                 holding=holding,
-                entry=entry,
+                entry=bound.entry,
                 ae_title=config.archive.ae_title,
                 tls_files=self._tls_files,
                 trail=trail,
+                alarm=self._unreadable,
             ),
             commitment=Committing(holding, channel.calling_ae_title),
             ae_title=config.archive.ae_title,
@@ -146,19 +153,40 @@ class Worker:
             performed=self._performed,
             max_answers=config.limits.find_matches,
         )
+        with self._lock:
+            self._trails.add(trail)
         try:
             provider.serve(channel, handlers, clock=self._archive.clock)
         finally:
+            with self._lock:
+                self._trails.discard(trail)
             trail.close()
 
     def tick(self) -> None:
-        """Let go of packs that are due; called every second."""
+        """Let go of packs that are due, and see to the audit trail; called every second."""
+        try:
+            with self._lock:
+                trails = list(self._trails)
+            for trail in trails:
+                trail.close_if_old()
+            self._door.flush()
+        except HarmoniError as error:
+            # What is acknowledged next meets the same failure, and is refused.
+            self._log.error("audit trail not flushed", why=f"{error.code} {error}")
         for holding in self._archive.opened():
             try:
                 holding.recorder.packs.retire_due()
             except HarmoniError as error:
                 # A locked or full index: the packs stay, and the next second tries again.
                 self._log.warning("packs not looked at", hospital=str(holding.hospital), why=error)
+
+    def _unreadable(self, location: Location, error: HarmoniError) -> None:
+        self._log.error(
+            "instance not given back",
+            pack=str(location.pack_id),
+            sequence=location.sequence,
+            why=f"{error.code} {error}",
+        )
 
     def run_ticks(self) -> None:
         """Tick every second until `end`; in a thread of its own."""

@@ -24,10 +24,11 @@ def rebuild(
 ) -> None:
     """Make the index anew from packs and keys beside the live one, then swap.
 
-    Exits with 1 when the new index differs from the one it replaced, or a pack cannot be read.
+    Exits with 1 when the new index differs from the one it replaced, or something
+    that was acknowledged is missing or does not verify.
     """
     with output.progress(f"rebuilding {hospital}") as advance:
         report = operate.rebuild(settings.load_archive(config), hospital, advance)
     output.facts(report, json_wanted=json)
-    if report.equal is False or report.unreadable:
+    if not report.sound:
         raise typer.Exit(1)

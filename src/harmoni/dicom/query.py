@@ -5,7 +5,7 @@ difference to whoever answers it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -93,6 +93,8 @@ class Query:
     """In the order of the identifier; without Query/Retrieve Level and character set."""
     character_set: bytes = b""
     """Specific Character Set (0008,0005) of the request, raw; empty when absent."""
+    received: bytes = field(default=b"", compare=False, repr=False)
+    """The identifier as it was received, for the audit trail; empty for a composed query."""
 
     def match(self, tag: int) -> Match:
         """What the key of a tag asks for; `Universal` when there is no such key."""

@@ -18,9 +18,15 @@ from harmoni.index import commitment, packs
 from harmoni.index.commitment import Transaction
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackState
+from harmoni.model.errors import Busy
 from harmoni.runtime.clock import Clock
 
 _WAITING: Final = -1
+_MOST_WAITING: Final = 200_000
+"""References of one requester that may wait; a first request of any size is taken."""
+_YOUNG_S: Final = 60.0
+_PAUSE_BY_AGE: Final = 0.05
+_LONGEST_PAUSE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +66,23 @@ class Commitments:
         self._events = events
         self._clock = clock
         self._policy = policy
+        self._again_s: dict[tuple[str, str], float] = {}
 
     def accept(self, requester: str, transaction_uid: str, references: Sequence[Reference]) -> None:
         """Take a request in; it is durable when this returns.
 
         Raises:
             AlreadyHeld: the requester used this Transaction UID with other content (0131).
-            OutOfResources: it is not accepted.
+            Busy: the requester has too much that is not final yet; later.
+            OutOfResources, StorageFailed: it is not accepted.
         """
         with self._index.write(durable=True) as connection:
+            waiting = commitment.waiting_references(connection, requester)
+            if waiting and waiting + len(references) > _MOST_WAITING:
+                raise Busy(
+                    f"{waiting} references of {requester} wait for commitment: ask for more when"
+                    " they are reported"
+                )
             commitment.accept(
                 connection,
                 Transaction(
@@ -82,7 +96,7 @@ class Commitments:
     def waiting(self) -> int:
         """How many transactions are not final yet."""
         with self._index.reader() as connection:
-            return len(commitment.unresolved(connection))
+            return len(commitment.unresolved_since(connection))
 
     def due(self, requester: str) -> list[Transaction]:
         """The requester's transactions whose report is due, oldest first."""
@@ -102,9 +116,23 @@ class Commitments:
         Returns:
             The number of transactions that became final.
         """
+        now_s = self._clock.monotonic_s()
         with self._index.reader() as connection:
-            waiting = commitment.unresolved(connection)
-        return sum(self._resolve(transaction) for transaction in waiting)
+            waiting = commitment.unresolved_since(connection)
+        self._again_s = {key: at_s for key, at_s in self._again_s.items() if key in waiting}
+        resolved = 0
+        for key, accepted_at_ms in waiting.items():
+            if now_s < self._again_s.get(key, now_s):
+                continue
+            # What waits for long is looked at seldom: each look reads all its references.
+            age_s = (self._clock.now_ms() - accepted_at_ms) / 1000
+            self._again_s[key] = now_s + min(
+                _LONGEST_PAUSE_S, max(0.0, age_s - _YOUNG_S) * _PAUSE_BY_AGE
+            )
+            with self._index.reader() as connection:
+                transaction = commitment.transaction(connection, *key)
+            resolved += transaction is not None and self._resolve(transaction)
+        return resolved
 
     def _resolve(self, transaction: Transaction) -> bool:
         with self._index.reader() as connection:

@@ -7,7 +7,7 @@ holding.recall    give a data set back
 holding.commitments, holding.events, holding.sealer, holding.rebuilder   (keeper, operators)
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,9 +24,9 @@ from harmoni.holdings.presence import Presence
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.holdings.record import Recorder
 from harmoni.holdings.seal import Sealer
-from harmoni.index import find, lookup, totals
+from harmoni.index import find, lookup, packs, totals
 from harmoni.index.lookup import Held
-from harmoni.model.errors import Damaged, NotHeld
+from harmoni.model.errors import AlreadyHeld, Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import age
@@ -81,7 +81,7 @@ class Holding:
         self.hospital = hospital
         self.layout = Layout(hospital)
         self._site = site
-        self._pack_ids = PackIds(site.clock, site.site_number)
+        self._pack_ids = PackIds(site.clock, site.site_number, self._newest_ms)
         self.keyring = Keyring(
             files=site.files,
             hospital=hospital,
@@ -123,10 +123,15 @@ class Holding:
             hospital: a new id.
             recovery: the public part of its recovery identity.
 
+        A crash on the way leaves nothing that counts: the same call again completes it.
+
         Raises:
             AlreadyHeld: the hospital is there.
         """
         layout = Layout(hospital)
+        used = (layout.epochs, layout.sealed_packs, layout.open_packs)
+        if site.files.exists(layout.current_index) or any(map(site.files.names, used)):
+            raise AlreadyHeld(f"hospital {hospital} has an index or keys here; choose another id")
         create_identities(
             files=site.files,
             layout=layout,
@@ -193,15 +198,32 @@ class Holding:
             pack_ids=self._pack_ids,
         )
 
-    def find(self, query: Query) -> Iterator[Mapping[int, str]]:
-        """Answer a query from the index, one mapping from tag to text per match."""
+    def find(self, query: Query, limit: int | None = None) -> list[dict[int, str]]:
+        """Answer a query from the index, one mapping from tag to text per match.
+
+        Read to the end at once: answers go to a peer as slowly as it likes, and the index's log
+        could not be reused meanwhile.
+
+        Args:
+            query: what is asked.
+            limit: how many matches at most; None for all.
+        """
         with self.index.reader() as connection:
-            yield from find.find(connection, query)
+            return list(find.find(connection, query, limit=limit))
 
     def plan(self, query: Query) -> list[Held]:
         """The instances that a retrieval would give, one per SOP Instance UID."""
         with self.index.reader() as connection:
             return lookup.instances_of(connection, query)
+
+    def _newest_ms(self) -> int:
+        """The time of the newest pack that the index knows; 0 while there is no index."""
+        try:
+            with self.index.reader() as connection:
+                return packs.newest_ms(connection)
+        except HarmoniError:
+            # The index is being made, or made anew: its own id needs no predecessor.
+            return 0
 
     def preferred_syntaxes(self) -> dict[str, list[str]]:
         """For each SOP class, the transfer syntaxes of its instances, most held first."""

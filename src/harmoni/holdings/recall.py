@@ -54,7 +54,7 @@ def data_set(packs: reader.PackReader, hospital: HospitalId, held: Held) -> Iter
         kept = chunk
     if digest.digest() != identity.sha256:
         raise Damaged(
-            f"{held.sop_instance_uid} in pack {location.pack_id} is not what was received; "
+            f"member {location.sequence} of pack {location.pack_id} is not what was received; "
             "repair it from another copy"
         )
     yield kept

@@ -84,9 +84,36 @@ def accept(connection: Connection, transaction: Transaction) -> None:
     )
 
 
-def unresolved(connection: Connection) -> list[Transaction]:
-    """Every transaction that still waits for a reference to become final, oldest first."""
-    return _transactions(connection, f"{_SELECT} WHERE resolved_at_ms IS NULL {_OLDEST_FIRST}", ())
+def unresolved_since(connection: Connection) -> dict[tuple[str, str], int]:
+    """Every transaction that is not final yet, oldest first: its key, and when it was accepted.
+
+    The key is requester and Transaction UID; times are milliseconds since 1970.
+    """
+    rows = connection.execute(
+        "SELECT requester, transaction_uid, accepted_at_ms FROM commitment"
+        " WHERE resolved_at_ms IS NULL ORDER BY accepted_at_ms, commitment_no"
+    )
+    return {(requester, uid): int(accepted_at_ms) for requester, uid, accepted_at_ms in rows}
+
+
+def waiting_references(connection: Connection, requester: str) -> int:
+    """How many references of a requester's transactions are not final yet."""
+    [(count,)] = connection.execute(
+        "SELECT count(*) FROM commitment JOIN commitment_reference USING (commitment_no)"
+        " WHERE resolved_at_ms IS NULL AND requester = ?",
+        (requester,),
+    ).fetchall()
+    return int(count)
+
+
+def transaction(connection: Connection, requester: str, transaction_uid: str) -> Transaction | None:
+    """One transaction with all its references, or None."""
+    found = _transactions(
+        connection,
+        f"{_SELECT} WHERE requester = ? AND transaction_uid = ?",
+        (requester, transaction_uid),
+    )
+    return found[0] if found else None
 
 
 def pending(connection: Connection, requester: str) -> list[Transaction]:

@@ -99,6 +99,12 @@ def set_state(connection: Connection, pack_id: PackId, state: PackState) -> None
         raise NotHeld(f"the index knows no pack {pack_id}: rebuild it from the store")
 
 
+def newest_ms(connection: Connection) -> int:
+    """The time in the newest pack id, in milliseconds since 1970; 0 for none."""
+    row = connection.execute("SELECT max(pack_id) FROM pack").fetchone()
+    return 0 if row is None or row[0] is None else PackId(row[0]).time_ms
+
+
 def forget(connection: Connection, pack_id: PackId) -> None:
     """Drop a pack in which nothing was ever acknowledged.
 

@@ -14,7 +14,13 @@ from harmoni.dicom.commitment_data import MAX_COMMITMENT_BYTES, CommitmentReport
 from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.presentation import AcceptedContext
 from harmoni.dicom.status import Category, Status
-from harmoni.model.errors import HarmoniError, InvalidInput
+from harmoni.model.errors import (
+    Busy,
+    HarmoniError,
+    InvalidInput,
+    OutOfResources,
+    StorageFailed,
+)
 from harmoni.net.driver import Channel, Message
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange, storage
@@ -95,6 +101,8 @@ def serve_action(channel: Channel, message: Message, handler: CommitmentHandler)
 def _status_of_error(error: HarmoniError) -> int:
     if isinstance(error, InvalidInput):
         return Status.INVALID_ARGUMENT_VALUE  # an N-service's word for it (PS3.7 C.5.10)
+    if isinstance(error, Busy | OutOfResources | StorageFailed):
+        return Status.RESOURCE_LIMITATION  # likewise (PS3.7 C.5.27)
     return storage.status_of(error)
 
 

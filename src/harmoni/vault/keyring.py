@@ -36,13 +36,15 @@ def create_identities(
         recovery: the public part of the hospital's recovery identity; its private part never comes
             near this machine, or is handed out once by the caller and forgotten.
 
-    Raises:
-        AlreadyHeld: the hospital has an identity here; it is never replaced this way.
+    The caller makes sure that the hospital has no key and no pack here yet; an identity that is
+    there is never replaced.
     """
     layout.prepare(files, site)
-    identity = age.generate_identity(random=os.urandom(_AGE_RANDOM_BYTES))
-    files.publish(layout.identity(site), keys.wrap_identity(custody_key, identity))
-    files.publish(layout.recovery_recipient, f"{recovery.to_string()}\n".encode())
+    files.replace(layout.recovery_recipient, f"{recovery.to_string()}\n".encode())
+    # What an interrupted attempt left is used: nothing was encrypted to it that counts.
+    if not files.exists(layout.identity(site)):
+        identity = age.generate_identity(random=os.urandom(_AGE_RANDOM_BYTES))
+        files.publish(layout.identity(site), keys.wrap_identity(custody_key, identity))
 
 
 class Keyring:
@@ -110,6 +112,7 @@ class Keyring:
             if self._minting is None or self._next_row == keys.ROWS or self._minting.month != month:
                 self._minting, self._next_row = self._new_block(month), 0
             block, row = self._minting, self._next_row
+            self._keep_block(block)
             self._next_row += 1
             return keys.KeyId(block.block_id, row), block.open_row(row, self._epoch(block))
 
@@ -145,6 +148,13 @@ class Keyring:
 
     def _month(self) -> str:
         return time_text(self._clock.now_ms())[:_MONTH_CHARACTERS]
+
+    def _keep_block(self, block: keys.KeyBlock) -> None:
+        """Put a block back that somebody removed: a key that is only in memory seals nothing."""
+        name = self._layout.key_block(str(self._writer), block.block_id)
+        if not self._files.exists(name):
+            self._files.make_directory(self._layout.writer_keys(self._writer))
+            self._files.publish(name, block.encode())
 
     def _new_block(self, month: str) -> keys.KeyBlock:
         epoch = self._current_epoch(month)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from harmoni.model.identifiers import PackId
@@ -16,18 +17,24 @@ class PackIds:
     Args:
         clock: the time.
         site_number: the site's number, 0 to 1023.
-        not_before_ms: the time of the newest id known, when the clock may have been set back.
+        newest_ms: tells the time of the newest id that is known, once, before the first id is
+            minted: the clock may have been set back while this process did not run.
     """
 
-    def __init__(self, clock: Clock, site_number: int, not_before_ms: int = 0) -> None:
+    def __init__(
+        self, clock: Clock, site_number: int, newest_ms: Callable[[], int] = lambda: 0
+    ) -> None:
         self._clock = clock
         self._site_number = site_number
-        self._last_ms = not_before_ms
+        self._newest_ms = newest_ms
+        self._last_ms: int | None = None
         self._lock = threading.Lock()
 
     def mint(self) -> PackId:
         """The next id: later than every one before it."""
         with self._lock:
+            if self._last_ms is None:
+                self._last_ms = self._newest_ms()
             self._last_ms = max(self._clock.now_ms(), self._last_ms + 1)
             return PackId.build(
                 time_ms=self._last_ms,

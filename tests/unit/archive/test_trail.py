@@ -1,14 +1,17 @@
-"""What the audit trail writes of peers whose handshake was refused."""
+"""What the audit trail writes of peers, and of strangers whose handshake was refused."""
 
 import pytest
 
-from harmoni.archive.trail import MAX_REFUSALS, AuditDoor, Strangers
+from harmoni.archive.trail import MAX_REFUSALS, AuditDoor, Strangers, Trail
 from harmoni.audit import spool
-from harmoni.audit.event import Act, Outcome
+from harmoni.audit.event import Act, Outcome, Participant
 from harmoni.audit.spool import Spool
 from harmoni.backends.filesystem import Filesystem
+from harmoni.dicom import identifier, uids
+from harmoni.model.header import PATIENT_ID, STUDY_INSTANCE_UID, Element, Header
 from harmoni.model.identifiers import WriterId
 from harmoni.testing import FakeClock
+from house import element
 
 KEY = bytes(32)
 ADDRESS = "192.0.2.7"
@@ -70,3 +73,64 @@ def test_many_strangers_write_only_so_much_in_a_minute(audited):
     for number in range(MAX_REFUSALS + 5):
         audited.strangers.refused(f"2001:db8::{number:x}", EXPIRED)
     assert len(audited.events()) == MAX_REFUSALS
+
+
+def header(study="1.2.3", patient=b"4711 "):
+    return Header(
+        patient=(Element(PATIENT_ID, "LO", patient),),
+        study=(Element(STUDY_INSTANCE_UID, "UI", study.encode()),),
+    )
+
+
+def test_who_touched_a_study_is_on_record_before_its_first_instance_counts(audited):
+    """A killed process leaves it: nothing was closed here, and nothing flushed."""
+    trail = Trail(audited.door, Participant(hospital="hospital-a"))
+    for _ in range(3):
+        trail.stored(header(), "1.2.840.10008.5.1.4.1.1.2")
+    trail.given("1.2.3", "1.2.840.10008.5.1.4.1.1.2")
+
+    assert [
+        (Act.BEGIN_TRANSFERRING, "C", ("1.2.3",), ("4711",)),
+        (Act.BEGIN_TRANSFERRING, "R", ("1.2.3",), ()),
+    ] == [(each.act, each.action, each.study_uids, each.patient_ids) for each in audited.events()]
+
+
+def test_the_numbers_are_written_when_the_association_ends(audited):
+    trail = Trail(audited.door, Participant(hospital="hospital-a"))
+    for _ in range(3):
+        trail.stored(header(), "1.2.840.10008.5.1.4.1.1.2")
+    trail.close()
+    trail.close()
+
+    begun, done = audited.events()
+    assert begun.act is Act.BEGIN_TRANSFERRING
+    assert (done.act, dict(done.instances)) == (
+        Act.INSTANCES_TRANSFERRED,
+        {"1.2.840.10008.5.1.4.1.1.2": 3},
+    )
+
+
+def test_an_association_that_stays_open_is_written_once_a_minute(audited):
+    trail = Trail(audited.door, Participant(hospital="hospital-a"))
+    trail.stored(header(), "1.2.840.10008.5.1.4.1.1.2")
+    trail.close_if_old()
+    assert len(audited.events()) == 1
+
+    audited.clock.advance(60)
+    trail.close_if_old()
+    trail.close_if_old()
+    assert [each.act for each in audited.events()] == [
+        Act.BEGIN_TRANSFERRING,
+        Act.INSTANCES_TRANSFERRED,
+    ]
+
+
+def test_a_query_is_audited_as_it_was_received_whatever_its_character_set(audited):
+    """Greek in an identifier that declares no character set is what many devices send."""
+    raw = element(0x0008_0052, b"CS", b"STUDY") + element(
+        0x0010_0010, b"PN", "ΠΑΠΑΔ*".encode("iso8859_7")
+    )
+    query = identifier.parse_query(raw, uids.EXPLICIT_VR_LITTLE_ENDIAN, "STUDY")
+    Trail(audited.door, Participant()).asked(query)
+
+    assert [raw] == [each.query for each in audited.events()]

@@ -3,7 +3,7 @@ import pytest
 import house as houses
 from harmoni.dicom.commitment_data import Reference
 from harmoni.holdings.commit import CommitmentPolicy
-from harmoni.model.errors import HarmoniError
+from harmoni.model.errors import Busy, HarmoniError
 
 REQUESTER = "GW_A"
 
@@ -120,3 +120,31 @@ def test_the_same_transaction_again_changes_nothing_and_another_content_is_refus
     with pytest.raises(HarmoniError):
         accept(REQUESTER, "1.2.3", [reference(2)])
     assert house.holding.commitments.waiting() == 1
+
+
+def test_what_waits_for_long_is_looked_at_seldom(house, monkeypatch):
+    from harmoni.index import commitment
+
+    house.store(houses.data_set(1), 1)
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+    house.clock.advance(500)
+    looks = []
+    real = commitment.copies
+    monkeypatch.setattr(commitment, "copies", lambda *args: (looks.append(1), real(*args))[1])
+    for _ in range(60):
+        house.holding.commitments.resolve_all()
+        house.clock.advance(1)
+
+    assert 2 <= len(looks) <= 5
+
+
+def test_a_requester_with_too_much_that_waits_is_asked_to_come_later(house, monkeypatch):
+    from harmoni.holdings import commit
+
+    monkeypatch.setattr(commit, "_MOST_WAITING", 3)
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(n) for n in range(1, 6)])
+    with pytest.raises(Busy):
+        house.holding.commitments.accept(REQUESTER, "1.2.4", [reference(1)])
+    house.holding.commitments.accept("OTHER", "1.2.4", [reference(1)])
+
+    assert house.holding.commitments.waiting() == 2

@@ -16,16 +16,22 @@ REQUEST = Transaction(
 )
 
 
+def unresolved(connection):
+    return [
+        commitment.transaction(connection, *key) for key in commitment.unresolved_since(connection)
+    ]
+
+
 def test_a_transaction_goes_from_request_to_answered_report(database):
     with database.write(durable=True) as connection:
         commitment.accept(connection, REQUEST)
-        assert commitment.unresolved(connection) == [REQUEST]
+        assert unresolved(connection) == [REQUEST]
         assert commitment.pending(connection, "PACS") == []
         outcome = replace(
             REQUEST, references=(REFERENCES[0], replace(REFERENCES[1], failure_reason=0x0112))
         )
         commitment.resolve(connection, outcome, at_ms=5)
-        assert commitment.unresolved(connection) == []
+        assert unresolved(connection) == []
         assert commitment.requesters(connection) == ["PACS"]
         assert commitment.pending(connection, "OTHER") == []
         [report] = commitment.pending(connection, "PACS")
@@ -58,7 +64,7 @@ def test_two_requesters_may_use_the_same_uid(database):
         commitment.accept(
             connection, replace(REQUEST, requester="OTHER", references=REFERENCES[:1])
         )
-        assert len(commitment.unresolved(connection)) == 2
+        assert len(unresolved(connection)) == 2
 
 
 def test_what_is_final_stays(database):
@@ -106,9 +112,9 @@ def test_a_new_database_takes_over_every_transaction_as_it_stands(database, new_
     with database.reader() as source, rebuilt.write(durable=True) as target:
         commitment.take_over(source, target)
     with rebuilt.write(durable=True) as connection:
-        assert commitment.unresolved(connection) == [waiting]
+        assert unresolved(connection) == [waiting]
         assert commitment.pending(connection, "PACS") == [replace(failed, resolved_at_ms=7)]
         # Had the answered one been lost, its repetition would be a request anew.
         commitment.accept(connection, REQUEST)
-        assert commitment.unresolved(connection) == [waiting]
+        assert unresolved(connection) == [waiting]
     rebuilt.close()

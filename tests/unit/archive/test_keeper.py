@@ -1,0 +1,92 @@
+"""The keeper's rounds: one hospital's trouble is told, and stops nobody else's."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import house as houses
+from harmoni.archive.keeper import Keeper
+from harmoni.model.errors import StorageFailed
+from harmoni.model.identifiers import HospitalId
+from harmoni.runtime import log
+from harmoni.runtime.metrics import Metrics
+
+FIRST, SECOND = HospitalId("hospital-a"), HospitalId("hospital-b")
+
+
+class Archive:
+    """Two hospitals; what `fail` says of one is raised when its holding is asked for."""
+
+    def __init__(self, root):
+        for name in ("a", "b"):
+            (root / name).mkdir()
+        self.houses = {
+            FIRST: houses.make_house(root / "a"),
+            SECOND: houses.make_house(root / "b", hospital=SECOND),
+        }
+        self.hospitals = dict.fromkeys(self.houses)
+        self.clock = self.houses[FIRST].clock
+        self.config = SimpleNamespace(pack=SimpleNamespace(quiet_s=600.0))
+        self.fail = {}
+
+    def holding(self, hospital):
+        if hospital in self.fail:
+            raise self.fail[hospital]
+        return self.houses[hospital].holding
+
+    def opened(self):
+        return [house.holding for house in self.houses.values()]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return Archive(tmp_path)
+
+
+@pytest.fixture
+def keeper(archive):
+    return Keeper(archive, log.get(), Metrics())
+
+
+def let_go(house):
+    house.store(houses.data_set())
+    house.holding.recorder.packs.retire_all()
+
+
+@pytest.mark.parametrize("fault", [StorageFailed("planted"), KeyError("planted")])
+def test_one_hospitals_fault_is_told_and_the_other_is_kept(archive, keeper, fault):
+    let_go(archive.houses[SECOND])
+    archive.fail = {FIRST: fault}
+    keeper.tick()
+
+    assert archive.houses[SECOND].versions()[0].pack_state.value == "sealed"
+    assert not keeper.health().healthy
+    archive.fail = {}
+    keeper.tick()
+    assert keeper.health().healthy
+
+
+def test_a_keeper_whose_round_does_not_end_is_not_healthy(archive, keeper):
+    keeper.tick()
+    assert keeper.health().healthy
+    archive.clock.advance(1000)
+
+    assert not keeper.health().healthy
+
+
+def test_a_pack_that_went_is_noticed_within_an_hour_and_again_when_it_is_back(archive, keeper):
+    house = archive.houses[FIRST]
+    let_go(house)
+    keeper.tick()
+    [path] = house.files("packs/*/p/*/*.tar")
+    path.rename(house.root / "away")
+    keeper.tick()
+    assert house.versions()[0].pack_state.value == "sealed"
+    archive.clock.advance(3600)
+    keeper.tick()
+    assert house.versions()[0].pack_state.value == "missing"
+
+    (house.root / "away").rename(path)
+    archive.clock.advance(3600)
+    keeper.tick()
+    assert house.versions()[0].pack_state.value == "sealed"

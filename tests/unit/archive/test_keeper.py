@@ -8,7 +8,6 @@ import house as houses
 from harmoni.archive.keeper import Keeper
 from harmoni.model.errors import StorageFailed
 from harmoni.model.identifiers import HospitalId
-from harmoni.runtime import log
 from harmoni.runtime.metrics import Metrics
 
 FIRST, SECOND = HospitalId("hospital-a"), HospitalId("hospital-b")
@@ -43,9 +42,21 @@ def archive(tmp_path):
     return Archive(tmp_path)
 
 
+class Lines:
+    """A log that keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def error(self, event, **values):
+        self.told.append((event, values))
+
+    info = error
+
+
 @pytest.fixture
 def keeper(archive):
-    return Keeper(archive, log.get(), Metrics())
+    return Keeper(archive, Lines(), Metrics())
 
 
 def let_go(house):

@@ -14,7 +14,7 @@ from harmoni.archive.site import ArchiveSite
 from harmoni.archive.trail import AuditDoor
 from harmoni.audit.event import Act, AuditEvent, Participant
 from harmoni.backends.filesystem import Filesystem
-from harmoni.config import ArchiveConfig, HospitalConfig, template, write_hospital
+from harmoni.config import ArchiveConfig, HospitalConfig, load_hospitals, template, write_hospital
 from harmoni.dicom import identifier
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings.holding import Holding
@@ -119,11 +119,11 @@ def initialise(directory: Path, site: str) -> list[Path]:
 
 def check(config: ArchiveConfig) -> list[str]:
     """Say in a sentence each what would keep the archive from serving."""
-    problems = []
     try:
         archive = _archive(config)
     except HarmoniError as error:
         return [str(error)]
+    problems = list(archive.problems)
     try:
         tls.ServerContext(tls_files(config))
     except ConfigurationError as error:
@@ -185,7 +185,7 @@ def list_hospitals(config: ArchiveConfig) -> list[ListedHospital]:
     """The registered hospitals."""
     return [
         ListedHospital(id=each.id, name=each.name, suspended=each.suspended)
-        for each in _archive(config).hospitals.values()
+        for each in load_hospitals(config.archive.hospitals).values()
     ]
 
 
@@ -277,7 +277,7 @@ def rebuild(config: ArchiveConfig, hospital_id: str, progress: Progress) -> Rebu
 def status(config: ArchiveConfig) -> Status:
     """The archive in one look."""
     archive = _archive(config)
-    stats, problems, waiting = [], [], 0
+    stats, problems, waiting = [], list(archive.problems), 0
     for hospital in archive.hospitals:
         try:
             holding = archive.holding(hospital)
@@ -333,6 +333,8 @@ def _archive(config: ArchiveConfig) -> ArchiveSite:
 def _registered(archive: ArchiveSite, hospital_id: str) -> HospitalConfig:
     hospital = archive.hospitals.get(HospitalId(hospital_id))
     if hospital is None:
+        if archive.problems:
+            raise ConfigurationError(" ".join(archive.problems))
         raise NotHeld(f"no hospital {hospital_id} is registered; see `harmoni hospital list`")
     return hospital
 

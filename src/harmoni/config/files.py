@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.config.archive import ArchiveConfig
@@ -112,6 +113,16 @@ def _hospital_files(directory: Path) -> list[Path]:
         ) from error
 
 
+def new_hospital(hospital: HospitalId, *, name: str, recovery_recipient: str) -> HospitalConfig:
+    """A hospital with every default; nothing is written.
+
+    Raises:
+        ConfigurationError: a value breaks its rule.
+    """
+    values = {"id": hospital, "name": name, "recovery_recipient": recovery_recipient}
+    return _check(HospitalConfig, values, source=f"the new hospital {hospital}", folder=None)
+
+
 def write_hospital(directory: Path, hospital: HospitalConfig) -> Path:
     """Write the file of a new hospital, whole and durable, readable by its owner alone.
 
@@ -171,7 +182,7 @@ def _check(
         return model.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         sentences = " ".join(
-            f"{_where(problem['loc'])}: {_why(problem['type'], problem['msg'])}."
+            f"{_where(problem['loc'])}: {_why(problem)}."
             for problem in error.errors(include_url=False, include_context=False)
         )
         raise ConfigurationError(f"{source}: {sentences}") from error
@@ -181,14 +192,17 @@ def _where(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "the file"
 
 
-def _why(kind: str, message: str) -> str:
-    match kind:
+def _why(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    match problem["type"]:
         case "extra_forbidden":
             return "there is no such key, see docs/reference/configuration.md"
         case "missing":
             return "it is missing and has no default"
         case _:
-            return message.removeprefix("Value error, ").rstrip(".")
+            if not message.startswith("Input "):
+                return message
+            return f"{problem['input']!r} will not do, it {message.removeprefix('Input ')}"
 
 
 def _put(values: dict[str, object], setting: str) -> None:

@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q
 # Two cores are the size of the machine that everybody has.
 JOBS ?= 2
 
-.PHONY: demo test check lint unit soak bench fuzz lock peers clean
+.PHONY: demo test check lint unit soak fuzz lock peers clean
 
 demo: $(READY)  ## run the whole of HARMONI once on loopback, and check it
 	$(BIN)/harmoni demo $(DEMO_ARGS)
@@ -39,9 +39,6 @@ soak: $(READY) peers  ## what takes longer than a coffee
 
 fuzz: $(READY)  ## property tests of every parser, deep profile
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -k "arbitrary or property"
-
-bench: $(READY) peers  ## measure beside the peers
-	$(BIN)/python -m bench
 
 peers:
 	@sh tools/install_peers.sh

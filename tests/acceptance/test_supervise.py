@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from queue import Empty, Queue
+from textwrap import indent
 from threading import Thread
 
 import pytest
@@ -28,7 +29,9 @@ supervisor = Supervisor(
     on_ready=lambda: print("ALL READY", flush=True),
     grace_s=float(sys.argv[1]),
 )
-sys.exit(supervisor.run())
+status = supervisor.run()
+print("WHY", supervisor.why, flush=True)
+sys.exit(status)
 """
 
 CHILD = """
@@ -50,6 +53,13 @@ say("START")
 announce_ready()
 while not over.wait(0.05):
     pass
+"""
+
+UNFIT = f"""
+import sys
+from harmoni.runtime.child import announce_failure
+announce_failure("no such\\nport")
+sys.exit({os.EX_CONFIG})
 """
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + CHILD.replace(
@@ -160,6 +170,50 @@ def test_settings_that_cannot_work_end_the_role_with_their_status(run):
     running = run(CHILD, f"import sys; sys.exit({os.EX_CONFIG})")
     assert running.process.wait(20) == os.EX_CONFIG
     assert "ALL READY" not in running.rest()
+
+
+def test_the_role_tells_the_reason_that_its_child_gave(run):
+    running = run(CHILD, UNFIT)
+    assert running.process.wait(20) == os.EX_CONFIG
+    assert "WHY no such port" in running.rest()
+
+
+def test_children_may_end_in_order_when_a_fellow_ends_the_role(run, tmp_path):
+    told = tmp_path / "told"
+    # The first is ready before the second finds out that it cannot work.
+    first = CHILD.replace("announce_ready()", f"announce_ready(); open({str(told)!r}, 'w').close()")
+    second = f"import os, time\nwhile not os.path.exists({str(told)!r}): time.sleep(0.01)\n" + UNFIT
+    running = run(first, second)
+    assert running.process.wait(20) == os.EX_CONFIG
+    assert any(line.startswith("TERM") for line in running.rest())
+
+
+def test_settings_that_broke_while_the_role_served_do_not_end_it(run, tmp_path):
+    broken = tmp_path / "broken"
+    child = f"import os\nif os.path.exists({str(broken)!r}):\n{indent(UNFIT, '    ')}\n" + CHILD
+    running = run(child, CHILD)
+    pids = [int(running.until(r"START (\d+)")[1]) for _ in range(2)]
+    running.until("ALL READY")
+    broken.touch()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    running.until(r"no such port.*child died")
+    broken.unlink()
+    running.until("START")
+    assert running.process.poll() is None
+
+
+def test_a_child_that_starts_is_told_of_a_reload_when_it_can_hear_it(run, tmp_path):
+    go = tmp_path / "go"
+    wait = (
+        "import os, time\nprint('WAITING', flush=True)\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+    )
+    running = run(wait + CHILD)
+    running.until("WAITING")
+    running.process.send_signal(signal.SIGHUP)
+    go.touch()
+    running.until("HUP")
 
 
 def test_ready_is_told_once_even_if_a_child_starts_twice(run):

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from harmoni.archive import app
-from harmoni.model.errors import ConfigurationError
+from harmoni.model.errors import ConfigurationError, HarmoniError
+from harmoni.runtime import child
 
 
 def main(arguments: list[str]) -> int:
@@ -19,9 +20,10 @@ def main(arguments: list[str]) -> int:
             case _:
                 sys.stderr.write("these processes are started by `harmoni archive serve`\n")
                 return os.EX_USAGE
-    except ConfigurationError as error:
-        sys.stderr.write(f"{error.code} {error}\n")
-        return os.EX_CONFIG
+    except HarmoniError as error:
+        if not child.announce_failure(str(error)):
+            sys.stderr.write(f"{error.code} {error}\n")
+        return os.EX_CONFIG if isinstance(error, ConfigurationError) else os.EX_TEMPFAIL
 
 
 sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from enum import Enum, auto
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, Self
 
 from harmoni.archive.keeper import Keeper
@@ -14,7 +16,7 @@ from harmoni.archive.trail import AuditDoor
 from harmoni.archive.worker import Worker
 from harmoni.audit.event import Act, AuditEvent
 from harmoni.config import ArchiveConfig, load_archive
-from harmoni.config.archive import LimitsSection
+from harmoni.config.archive import HTTPSection, LimitsSection
 from harmoni.dicom.events import Limits
 from harmoni.model.errors import ConfigurationError, HarmoniError
 from harmoni.net import http, notify, server, tls
@@ -24,6 +26,7 @@ from harmoni.runtime.metrics import Metrics
 from harmoni.runtime.supervise import ChildSpec, Supervisor
 
 _AFTER_DRAIN_S: Final = 10.0
+_LOOK_S: Final = 1.0
 _SWITCH_INTERVAL_S: Final = 0.0002
 """One busy thread must not hold the interpreter for the default 5 ms while others have a socket to
 serve; measured before the start: it cuts a worker's rate many times over."""
@@ -37,13 +40,22 @@ def serve(config_path: Path) -> int:
 
     Raises:
         ConfigurationError: settings, keys or folders do not fit together.
+        Busy: another one serves from the same data directory.
     """
     config = load_archive(config_path)
     log.configure()
     clock = SystemClock()
     # Whatever a child would stumble over is said here, once, in a sentence.
-    ArchiveSite(config, "serve", clock)
+    archive = ArchiveSite(config, "serve", clock)
+    if archive.problems:
+        raise ConfigurationError(" ".join(archive.problems))
     tls.ServerContext(tls_files(config))
+    # Never inherited by a child: it is free at once when this process dies.
+    with archive.lock_for_serving():
+        return _supervise(config_path, config, clock)
+
+
+def _supervise(config_path: Path, config: ArchiveConfig, clock: SystemClock) -> int:
     try:
         listener = server.listen(config.listen.host, config.listen.port)
     except OSError as error:
@@ -76,7 +88,10 @@ def serve(config_path: Path) -> int:
         on_ready=ready,
         grace_s=grace_s(config.limits),
     )
-    return supervisor.run()
+    status = supervisor.run()
+    if status == os.EX_CONFIG:
+        raise ConfigurationError(supervisor.why or "a process could not start; the log says which")
+    return status
 
 
 def work(config_path: Path, number: int, descriptor: int) -> int:
@@ -107,12 +122,8 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
             on_refused=worker.refused,
         )
 
-        def reload() -> None:
-            archive.reload()
-            context.reload()
-
         door.write([AuditEvent(act=Act.APPLICATION_START, at_ms=clock.now_ms())])
-        with _Signals(reload, process_log) as signals:
+        with _Signals(archive, process_log, context.reload) as signals:
             serving.start()
             signals.start_thread("tick", worker.run_ticks)
             child.announce_ready()
@@ -132,14 +143,8 @@ def keep(config_path: Path) -> int:
     metrics = Metrics()
     process_log = log.get(role="archive", site=str(config.archive.site), process="keeper")
     keeper = Keeper(archive, process_log, metrics)
-    monitoring = (
-        http.MonitoringServer(
-            config.http.host, config.http.port, health=keeper.health, render=metrics.render
-        )
-        if config.http.port
-        else None
-    )
-    with _Signals(archive.reload, process_log) as signals:
+    monitoring = _monitoring(config.http, keeper, metrics) if config.http.port else None
+    with _Signals(archive, process_log) as signals:
         thread = signals.start_thread("keep", keeper.run)
         try:
             child.announce_ready()
@@ -150,6 +155,18 @@ def keep(config_path: Path) -> int:
     if monitoring is not None:
         monitoring.close()
     return os.EX_OK
+
+
+def _monitoring(section: HTTPSection, keeper: Keeper, metrics: Metrics) -> http.MonitoringServer:
+    try:
+        return http.MonitoringServer(
+            section.host, section.port, health=keeper.health, render=metrics.render
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {section.host}:{section.port}: {error.strerror}; "
+            "correct [http] or end what holds the port"
+        ) from error
 
 
 def grace_s(section: LimitsSection) -> float:
@@ -178,30 +195,88 @@ def _prepare() -> None:
     limits.forbid_core_dumps()
 
 
-class _Signals:
-    """SIGTERM, SIGINT and the supervisor's death end the wait; SIGHUP reloads."""
+class _Word(Enum):
+    """What a process may be told."""
 
-    def __init__(self, reload: Callable[[], None], process_log: log.Log) -> None:
-        self._ended = threading.Event()
-        self._reload = reload
+    END = auto()
+    RELOAD = auto()
+
+
+class _Signals:
+    """SIGTERM, SIGINT and the supervisor's death end the wait. SIGHUP reloads.
+
+    Hospitals' files are looked at every second besides: a new one is in force without a signal.
+
+    Args:
+        archive: whose hospitals' files are read again.
+        process_log: says what was read, and what is wrong with it.
+        reload_tls: reads the TLS files again, in a process that listens.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveSite,
+        process_log: log.Log,
+        reload_tls: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._archive = archive
         self._log = process_log
+        self._reload_tls = reload_tls
+        self._unread = ""
+        # A signal's handler may put into it at any moment, which is not so for an Event.
+        self._said: SimpleQueue[_Word] = SimpleQueue()
 
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._ended.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload_or_say())
-        child.ParentWatch(self._ended.set)
+            signal.signal(number, lambda *_: self._said.put(_Word.END))
+        signal.signal(signal.SIGHUP, lambda *_: self._said.put(_Word.RELOAD))
+        child.ParentWatch(lambda: self._said.put(_Word.END))
+        self._say_problems()
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def _reload_or_say(self) -> None:
-        """A mistake in a file must not end what serves by the files read before."""
-        try:
+    def wait(self) -> None:
+        """Reload what is asked for or has changed, until the end."""
+        while True:
+            try:
+                word = self._said.get(timeout=_LOOK_S)
+            except Empty:
+                self._look()
+                continue
+            if word is _Word.END:
+                return
             self._reload()
+
+    def _look(self) -> None:
+        """Read hospitals' files that are new; a mistake is said once, not every second."""
+        try:
+            if self._archive.has_news():
+                self._archive.reload()
+                self._say_problems()
+                self._log.info("hospitals read", hospitals=len(self._archive.hospitals))
+            self._unread = ""
         except HarmoniError as error:
-            self._log.error("not reloaded", why=f"{error.code} {error}")
+            if self._unread != str(error):
+                self._log.error("hospitals not read", why=f"{error.code} {error}")
+            self._unread = str(error)
+
+    def _reload(self) -> None:
+        """A mistake in a file must not end what serves by the files read before."""
+        done = []
+        for what, act in (("hospitals", self._archive.reload), ("tls", self._reload_tls)):
+            try:
+                act()
+                done.append(what)
+            except HarmoniError as error:
+                self._log.error("not reloaded", what=what, why=f"{error.code} {error}")
+        self._say_problems()
+        self._log.info("reloaded", what=done, hospitals=len(self._archive.hospitals))
+
+    def _say_problems(self) -> None:
+        for problem in self._archive.problems:
+            self._log.error("hospital's file not taken", why=problem)
 
     def start_thread(self, name: str, act: Callable[[], None]) -> threading.Thread:
         """Run a duty beside the wait. The process ends with it, to be started anew.
@@ -213,12 +288,8 @@ class _Signals:
             try:
                 act()
             finally:
-                self._ended.set()
+                self._said.put(_Word.END)
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
         return thread
-
-    def wait(self) -> None:
-        """Wait for the end."""
-        self._ended.wait()

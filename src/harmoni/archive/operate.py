@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harmoni.archive.app import tls_files
+from harmoni.archive import readiness
 from harmoni.archive.site import ArchiveSite
 from harmoni.archive.trail import AuditDoor
 from harmoni.audit.event import Act, AuditEvent, Participant
-from harmoni.backends.filesystem import Filesystem
-from harmoni.config import ArchiveConfig, HospitalConfig, template, write_hospital
+from harmoni.backends.filesystem import make_root
+from harmoni.config import (
+    ArchiveConfig,
+    HospitalConfig,
+    load_hospitals,
+    new_hospital,
+    template,
+    write_hospital,
+)
 from harmoni.dicom import identifier
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings.holding import Holding
@@ -24,7 +31,6 @@ from harmoni.index.packs import PackState
 from harmoni.model.errors import AlreadyHeld, ConfigurationError, HarmoniError, NotHeld
 from harmoni.model.header import STUDY_INSTANCE_UID
 from harmoni.model.identifiers import HospitalId
-from harmoni.net import tls
 from harmoni.runtime.clock import SystemClock
 from harmoni.sealing import age
 from harmoni.vault import custody
@@ -104,38 +110,22 @@ def initialise(directory: Path, site: str) -> list[Path]:
 
     Raises:
         AlreadyHeld: one of the files is there; nothing is overwritten.
+        ConfigurationError: the directory cannot be made.
+        InvalidInput: the site is none; nothing was made.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    made = []
+    text = template(site).encode()
+    names = ("archive.toml", "custody.key")
+    files = make_root(directory)
+    if any(files.exists(name) for name in names):
+        raise AlreadyHeld(
+            f"{directory} holds an archive's {' or '.join(names)} already, and nothing is "
+            "overwritten; choose another directory, or go on with `harmoni archive check`"
+        )
     for folder in ("data", "hospitals", "tls"):
-        (directory / folder).mkdir(mode=0o700, exist_ok=True)
-    files = Filesystem(directory)
-    files.publish("archive.toml", template(site).encode())
-    made.append(directory / "archive.toml")
-    custody.create(directory / "custody.key")
-    made.append(directory / "custody.key")
-    return made
-
-
-def check(config: ArchiveConfig) -> list[str]:
-    """Say in a sentence each what would keep the archive from serving."""
-    problems = []
-    try:
-        archive = _archive(config)
-    except HarmoniError as error:
-        return [str(error)]
-    try:
-        tls.ServerContext(tls_files(config))
-    except ConfigurationError as error:
-        problems.append(str(error))
-    if not archive.hospitals:
-        problems.append("no hospital is registered: run `harmoni hospital add`")
-    for hospital in archive.hospitals:
-        try:
-            archive.holding(hospital).index.database()
-        except HarmoniError as error:
-            problems.append(str(error))
-    return problems
+        files.make_directory(folder)
+    files.publish(names[0], text)
+    custody.create(directory / names[1])
+    return [directory / name for name in names]
 
 
 def add_hospital(
@@ -155,6 +145,7 @@ def add_hospital(
 
     Raises:
         AlreadyHeld: there is such a hospital; nothing was changed.
+        ConfigurationError: the name or the recipient breaks a rule; nothing was made.
     """
     archive = _archive(config)
     hospital = HospitalId(hospital_id or f"h-{os.urandom(_MINTED_BYTES).hex()}")
@@ -166,12 +157,16 @@ def add_hospital(
         recipient = identity.recipient()
     else:
         recipient = age.Recipient.from_string(recovery_recipient)
-    Holding.create(archive.shared, hospital, recipient)
-    file = write_hospital(
-        config.archive.hospitals,
-        HospitalConfig(id=hospital, name=name, recovery_recipient=recipient.to_string()),
-    )
+    entry = new_hospital(hospital, name=name, recovery_recipient=recipient.to_string())
     _audit(archive, Act.KEY_CHANGE, hospital, "hospital added")
+    try:
+        Holding.create(archive.shared, hospital, recipient)
+    except AlreadyHeld as error:
+        raise AlreadyHeld(
+            f"{config.archive.data} has keys of a hospital {hospital} that has no file in "
+            f"{config.archive.hospitals}; choose another id, or restore its file"
+        ) from error
+    file = write_hospital(config.archive.hospitals, entry)
     return AddedHospital(
         id=hospital,
         name=name,
@@ -185,7 +180,7 @@ def list_hospitals(config: ArchiveConfig) -> list[ListedHospital]:
     """The registered hospitals."""
     return [
         ListedHospital(id=each.id, name=each.name, suspended=each.suspended)
-        for each in _archive(config).hospitals.values()
+        for each in load_hospitals(config.archive.hospitals).values()
     ]
 
 
@@ -277,7 +272,7 @@ def rebuild(config: ArchiveConfig, hospital_id: str, progress: Progress) -> Rebu
 def status(config: ArchiveConfig) -> Status:
     """The archive in one look."""
     archive = _archive(config)
-    stats, problems, waiting = [], [], 0
+    stats, problems, waiting = [], list(archive.problems), 0
     for hospital in archive.hospitals:
         try:
             holding = archive.holding(hospital)
@@ -295,7 +290,7 @@ def status(config: ArchiveConfig) -> Status:
     return Status(
         site=str(config.archive.site),
         safe_copies=safe_copies,
-        remark="one copy counts as safe: amber" if safe_copies == 1 else "",
+        remark=readiness.copies_remark(safe_copies) or "one copy counts as safe: amber",
         free_bytes=archive.files.free_bytes(),
         hospitals=len(archive.hospitals),
         studies=sum(each.studies for each in stats),
@@ -333,6 +328,8 @@ def _archive(config: ArchiveConfig) -> ArchiveSite:
 def _registered(archive: ArchiveSite, hospital_id: str) -> HospitalConfig:
     hospital = archive.hospitals.get(HospitalId(hospital_id))
     if hospital is None:
+        if archive.problems:
+            raise ConfigurationError(" ".join(archive.problems))
         raise NotHeld(f"no hospital {hospital_id} is registered; see `harmoni hospital list`")
     return hospital
 

@@ -3,15 +3,16 @@
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 
 from harmoni.audit.spool import Spool
-from harmoni.backends.filesystem import Filesystem
-from harmoni.config import ArchiveConfig, HospitalConfig, load_hospitals
+from harmoni.backends.filesystem import File, Filesystem
+from harmoni.config import ArchiveConfig, HospitalConfig, hospitals_stamp, read_hospitals
 from harmoni.holdings.chunks import ChunkPool
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.holdings.holding import Holding, Site
 from harmoni.holdings.open_packs import PackLimits
-from harmoni.model.errors import ConfigurationError
+from harmoni.model.errors import AlreadyHeld, Busy, ConfigurationError
 from harmoni.model.identifiers import HospitalId, WriterId
 from harmoni.policy.access import HospitalEntry, Peer, Registry, Right
 from harmoni.runtime.clock import Clock
@@ -19,6 +20,7 @@ from harmoni.vault import custody
 
 _CHUNK_BUDGET_BYTES = 48 << 20
 _SPOOL_SALT_BYTES = 32
+_SERVING_LOCK = "serving.lock"
 
 
 class ArchiveSite:
@@ -64,19 +66,52 @@ class ArchiveSite:
         self._holdings: dict[HospitalId, Holding] = {}
         self.hospitals: Mapping[HospitalId, HospitalConfig] = {}
         self.registry = Registry(called_ae_titles=frozenset(), hospitals=())
+        self._stamp: object = None
+        self.problems: tuple[str, ...] = ()
         self.reload()
 
     def reload(self) -> None:
-        """Read the hospitals' files again.
+        """Read the hospitals' files again; `problems` tells then what is wrong with them.
+
+        A hospital whose file is wrong now stays as it was read before, or out.
 
         Raises:
-            ConfigurationError: a file is wrong; what was read before stays in force.
+            ConfigurationError: the directory cannot be read; what was read before stays in force.
         """
-        self.hospitals = load_hospitals(self.config.archive.hospitals)
+        directory = self.config.archive.hospitals
+        # Taken before reading: what changes meanwhile is met by the next look.
+        self._stamp = hospitals_stamp(directory)
+        files = read_hospitals(directory, self.hospitals)
+        self.problems = files.problems
+        self.hospitals = files.hospitals
         self.registry = Registry(
             called_ae_titles=frozenset({self.config.archive.ae_title}),
-            hospitals=tuple(_entry(hospital) for hospital in self.hospitals.values()),
+            hospitals=tuple(_entry(hospital) for hospital in files.hospitals.values()),
         )
+
+    def has_news(self) -> bool:
+        """Whether a hospital's file differs from those that were read.
+
+        Raises:
+            ConfigurationError: the directory cannot be read.
+        """
+        return hospitals_stamp(self.config.archive.hospitals) != self._stamp
+
+    def lock_for_serving(self) -> File:
+        """Take the data directory for one running role; it is free again when the file is closed.
+
+        Raises:
+            Busy: another role serves from it.
+        """
+        with suppress(AlreadyHeld):  # left by an earlier run; only the lock on it counts
+            self.files.create(_SERVING_LOCK).close()
+        file = self.files.open(_SERVING_LOCK, writable=True)
+        if not file.lock():
+            raise Busy(
+                f"another `harmoni archive serve` runs on {self.config.archive.data}: end it "
+                "first, or give this one a data directory of its own"
+            )
+        return file
 
     def holding(self, hospital: HospitalId) -> Holding:
         """The holding of a registered hospital, opened at the first call.
@@ -87,10 +122,10 @@ class ArchiveSite:
         with self._lock:
             holding = self._holdings.get(hospital)
             if holding is None:
-                settings = self.hospitals.get(hospital)
-                if settings is None:
-                    raise ConfigurationError(f"hospital {hospital} is not registered any more")
-                domain = settings.patient_domain
+                registered = self.hospitals.get(hospital)
+                if registered is None:
+                    raise ConfigurationError(f"the file of hospital {hospital} was just removed")
+                domain = registered.patient_domain
                 holding = self._holdings[hospital] = Holding(self.shared, hospital, domain)
             return holding
 

@@ -17,6 +17,7 @@ from typing import Final, Self
 from harmoni.model.errors import (
     AlreadyHeld,
     Busy,
+    ConfigurationError,
     Damaged,
     NotHeld,
     OutOfResources,
@@ -35,6 +36,7 @@ _EXHAUSTED: Final = frozenset(
         errno.ENOMEM,
     }
 )
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux
 _BESIDE_RANDOM_BYTES: Final = 8
 _COPY_BYTES: Final = 1 << 30  # one copy_file_range call; the kernel caps near 2 GiB
@@ -55,9 +57,29 @@ def _translated(act: str, name: str) -> Iterator[None]:
             raise NotHeld(f"cannot {act} {name}: it does not exist") from error
         if error.errno == errno.EEXIST:
             raise AlreadyHeld(f"cannot {act} {name}: it exists and is never overwritten") from error
+        if error.errno in _FORBIDDEN:
+            raise StorageFailed(
+                f"cannot {act} {name}: {reason}; give it to the user of this process, and mount "
+                "its file system for writing"
+            ) from error
         raise StorageFailed(
             f"cannot {act} {name}: {reason}; check the disk before trusting it again"
         ) from error
+
+
+def make_root(path: Path) -> "Filesystem":
+    """Make a directory that somebody named, with its parents, unless it is there.
+
+    Raises:
+        ConfigurationError: it cannot be made there.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make the directory {path}: {os.strerror(error.errno or 0)}; choose another"
+        ) from error
+    return Filesystem(path)
 
 
 class File:
@@ -310,6 +332,10 @@ class Filesystem:
         """The length of a file."""
         with _translated("measure", name):
             return os.stat(self._root / name).st_size
+
+    def is_writable(self) -> bool:
+        """Whether this process may make files in the root: rights, and how it is mounted."""
+        return os.access(self._root, os.W_OK | os.X_OK)
 
     def free_bytes(self) -> int:
         """Space that an unprivileged writer can still take on this file system."""

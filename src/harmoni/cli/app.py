@@ -110,6 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         output.complain(f"{error.code} {error}")
         return exit_code(type(error))
+    except OSError as error:
+        if "--debug" in given:
+            traceback.print_exc()
+        output.complain(
+            f"cannot use {error.filename or 'a file or a connection'}: "
+            f"{error.strerror or error}; see that it is there and that this user may use it"
+        )
+        return UNREACHABLE
     except Exception as error:  # noqa: BLE001 - the last door: whatever comes here is our fault
         if "--debug" in given:
             traceback.print_exc()

@@ -7,8 +7,9 @@ import typer
 
 from harmoni import config as settings
 from harmoni.archive import app as role
-from harmoni.archive import operate
+from harmoni.archive import operate, readiness
 from harmoni.cli import options, output
+from harmoni.runtime.clock import SystemClock
 
 app = typer.Typer(help="The archive role of a data centre.", no_args_is_help=True)
 
@@ -26,8 +27,11 @@ def init(
 
 @app.command()
 def check(config: options.Config, json: options.AsJSON = False) -> None:
-    """Say in a sentence each what is wrong with the configuration and its files."""
-    problems = operate.check(settings.load_archive(config))
+    """Say in a sentence each what is wrong with the configuration and its files.
+
+    A certificate that ends within 30 days is among it. Exits with 1 when something is wrong.
+    """
+    problems = readiness.check(settings.load_archive(config), SystemClock())
     output.rows(
         [{"problem": problem} for problem in problems], json_wanted=json, empty="nothing is wrong"
     )
@@ -37,5 +41,10 @@ def check(config: options.Config, json: options.AsJSON = False) -> None:
 
 @app.command()
 def serve(config: options.Config) -> None:
-    """Run in the foreground until SIGTERM or SIGINT; SIGHUP reloads."""
+    """Run in the foreground until SIGTERM or SIGINT.
+
+    New and changed files of hospitals are in force within a second. SIGHUP reads them again, and
+    the TLS files too; a file with a mistake leaves in force what was read before. archive.toml is
+    read at the start only. The exit code is 2 when the settings cannot work.
+    """
     raise typer.Exit(role.serve(config))

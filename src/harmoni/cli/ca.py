@@ -1,14 +1,16 @@
 """`harmoni ca`: the centre's own certificate authority."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from harmoni.backends.filesystem import Filesystem
+from harmoni.backends.filesystem import Filesystem, make_root
 from harmoni.cli import options, output
 from harmoni.fleet import ca
-from harmoni.model.errors import ConfigurationError, NotHeld
+from harmoni.model.errors import AlreadyHeld, ConfigurationError, InvalidInput, NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId
 from harmoni.runtime.clock import SystemClock
 
@@ -16,6 +18,7 @@ app = typer.Typer(help="The centre's own certificate authority.", no_args_is_hel
 
 CERTIFICATE: Final = "ca.crt"
 KEY: Final = "ca.key"
+_STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @app.command()
@@ -26,8 +29,8 @@ def init(
 ) -> None:
     """Create an authority. Keep ca.key offline: with it one can be any hospital."""
     authority = ca.create_authority(name, SystemClock().now_ms())
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = Filesystem(directory)
+    store = make_root(directory)
+    _require_absent(store, (KEY, CERTIFICATE), "choose another directory")
     store.publish(KEY, authority.key_pem)
     store.publish(CERTIFICATE, authority.cert_pem)
     output.facts({"certificate": directory / CERTIFICATE, "key": directory / KEY}, json_wanted=json)
@@ -58,6 +61,12 @@ def issue(
             "a certificate is for one hospital or one site; give either --hospital or --site"
         )
     owner = HospitalId(hospital) if hospital is not None else SiteId(site or "")
+    stem = owner.value if name is None else name
+    if _STEM.fullmatch(stem) is None:
+        raise InvalidInput(
+            f"--name {stem!r} is no name for files: write 1 to 64 letters, digits, '.', '_' or "
+            "'-', the first a letter or digit"
+        )
     signer = load_authority(authority)
     issued = ca.issue(
         signer,
@@ -68,9 +77,8 @@ def issue(
         ip_addresses=ip or (),
         days=days,
     )
-    out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = Filesystem(out)
-    stem = name or owner.value
+    store = make_root(out)
+    _require_absent(store, (f"{stem}.key", f"{stem}.crt"), "give another --name or --out")
     store.publish(f"{stem}.key", issued.key_pem)
     store.publish(f"{stem}.crt", issued.cert_pem)
     # Whom the node believes is public and may be renewed.
@@ -83,6 +91,13 @@ def issue(
         },
         json_wanted=json,
     )
+
+
+def _require_absent(store: Filesystem, names: Sequence[str], advice: str) -> None:
+    """See to it that a pair of files is made whole or not at all."""
+    for name in names:
+        if store.exists(name):
+            raise AlreadyHeld(f"{store.path(name)} exists and is never overwritten; {advice}")
 
 
 def load_authority(directory: Path) -> ca.Authority:

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from harmoni.backends.filesystem import make_root
 from harmoni.cli import options, output
+from harmoni.demo import ports, story, system
 from harmoni.demo import serve as server
-from harmoni.demo import story, system
 from harmoni.model.errors import ConfigurationError
 from harmoni.runtime import log
 from harmoni.runtime.clock import SystemClock
@@ -89,7 +90,11 @@ def _announce(state: object, *, json_wanted: bool) -> None:
 @contextmanager
 def _directory(given: Path | None) -> Iterator[Path]:
     if given is not None:
-        given.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = make_root(given)
+        if store.names(".") and not store.exists(ports.FILE):
+            raise ConfigurationError(
+                f"{given} is neither empty nor the directory of a demo; name another with --dir"
+            )
         yield given
         return
     temporary = Path(tempfile.mkdtemp(prefix="harmoni-demo-"))

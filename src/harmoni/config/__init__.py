@@ -7,7 +7,16 @@ are relative to the file that names them.
 """
 
 from harmoni.config.archive import ArchiveConfig, ArchiveSection
-from harmoni.config.files import load_archive, load_hospitals, override, write_hospital
+from harmoni.config.files import (
+    HospitalFiles,
+    hospitals_stamp,
+    load_archive,
+    load_hospitals,
+    new_hospital,
+    override,
+    read_hospitals,
+    write_hospital,
+)
 from harmoni.config.hospital import ALL_RIGHTS, DestinationSection, HospitalConfig, Right
 from harmoni.config.text import reference, render, template
 
@@ -17,10 +26,14 @@ __all__ = [
     "ArchiveSection",
     "DestinationSection",
     "HospitalConfig",
+    "HospitalFiles",
     "Right",
+    "hospitals_stamp",
     "load_archive",
     "load_hospitals",
+    "new_hospital",
     "override",
+    "read_hospitals",
     "reference",
     "render",
     "template",

@@ -55,7 +55,8 @@ class ArchiveSection(Section):
         ge=1,
         le=2,
         description="Verified copies, at different sites, that stand behind a storage commitment; "
-        "1 only where there is one site. It is never lowered by the program.",
+        "1 only where there is one site. It is never lowered by the program. Sites do not "
+        "replicate yet: with 2 no commitment is ever answered, so set 1, knowing what one disk is.",
     )
 
 

@@ -2,11 +2,14 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.config.archive import ArchiveConfig
@@ -32,6 +35,38 @@ def load_archive(path: Path, overrides: Sequence[str] = ()) -> ArchiveConfig:
     return _load(ArchiveConfig, path, overrides)
 
 
+@dataclass(frozen=True, slots=True)
+class HospitalFiles:
+    """The hospitals of a directory, and what is wrong with its files, a sentence each."""
+
+    hospitals: Mapping[HospitalId, HospitalConfig]
+    problems: tuple[str, ...]
+
+
+def read_hospitals(directory: Path, earlier: Mapping[HospitalId, HospitalConfig]) -> HospitalFiles:
+    """Read every hospital's file of a directory; a mistake in one harms that hospital alone.
+
+    Args:
+        directory: one TOML file per hospital.
+        earlier: what was read before: a hospital whose file is wrong now stays as it was then.
+
+    Raises:
+        ConfigurationError: the directory itself cannot be read.
+    """
+    hospitals: dict[HospitalId, HospitalConfig] = {}
+    problems = []
+    for path in _hospital_files(directory):
+        try:
+            hospital = _load_hospital(path)
+        except ConfigurationError as error:
+            problems.append(str(error))
+            known = [each for each in earlier.values() if each.id.value == path.stem]
+            hospitals |= {each.id: each for each in known}
+        else:
+            hospitals[hospital.id] = hospital
+    return HospitalFiles(MappingProxyType(hospitals), tuple(problems))
+
+
 def load_hospitals(directory: Path) -> Mapping[HospitalId, HospitalConfig]:
     """Read every hospital's file of a directory.
 
@@ -39,19 +74,53 @@ def load_hospitals(directory: Path) -> Mapping[HospitalId, HospitalConfig]:
         ConfigurationError: the directory is not there, or a file breaks a rule or is not named
             after the hospital in it.
     """
-    if not directory.is_dir():
+    files = read_hospitals(directory, {})
+    if files.problems:
+        raise ConfigurationError(" ".join(files.problems))
+    return files.hospitals
+
+
+def hospitals_stamp(directory: Path) -> object:
+    """What differs once a hospital's file was added, changed, put in the place of another or taken.
+
+    Raises:
+        ConfigurationError: the directory cannot be read.
+    """
+    stamps = []
+    for path in _hospital_files(directory):
+        with suppress(FileNotFoundError):  # taken away since: so the next look differs
+            state = path.stat()
+            stamps.append((path.name, state.st_ino, state.st_size, state.st_ctime_ns))
+    return tuple(stamps)
+
+
+def _load_hospital(path: Path) -> HospitalConfig:
+    hospital = _load(HospitalConfig, path, ())
+    if path.stem != hospital.id.value:
         raise ConfigurationError(
-            f"{directory} is not a directory; create it, or set hospitals to the right one"
+            f"{path} holds the hospital {hospital.id}; name the file {hospital.id}.toml"
         )
-    hospitals: dict[HospitalId, HospitalConfig] = {}
-    for path in sorted(directory.glob("*.toml")):
-        hospital = _load(HospitalConfig, path, ())
-        if path.stem != hospital.id.value:
-            raise ConfigurationError(
-                f"{path} holds the hospital {hospital.id}; name the file {hospital.id}.toml"
-            )
-        hospitals[hospital.id] = hospital
-    return MappingProxyType(hospitals)
+    return hospital
+
+
+def _hospital_files(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.match("*.toml"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the directory {directory}: {error.strerror}; create it, or set hospitals "
+            "to the right one"
+        ) from error
+
+
+def new_hospital(hospital: HospitalId, *, name: str, recovery_recipient: str) -> HospitalConfig:
+    """A hospital with every default; nothing is written.
+
+    Raises:
+        ConfigurationError: a value breaks its rule.
+    """
+    values = {"id": hospital, "name": name, "recovery_recipient": recovery_recipient}
+    return _check(HospitalConfig, values, source=f"the new hospital {hospital}", folder=None)
 
 
 def write_hospital(directory: Path, hospital: HospitalConfig) -> Path:
@@ -113,7 +182,7 @@ def _check(
         return model.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         sentences = " ".join(
-            f"{_where(problem['loc'])}: {_why(problem['type'], problem['msg'])}."
+            f"{_where(problem['loc'])}: {_why(problem)}."
             for problem in error.errors(include_url=False, include_context=False)
         )
         raise ConfigurationError(f"{source}: {sentences}") from error
@@ -123,14 +192,17 @@ def _where(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "the file"
 
 
-def _why(kind: str, message: str) -> str:
-    match kind:
+def _why(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    match problem["type"]:
         case "extra_forbidden":
             return "there is no such key, see docs/reference/configuration.md"
         case "missing":
             return "it is missing and has no default"
         case _:
-            return message.removeprefix("Value error, ").rstrip(".")
+            if not message.startswith("Input "):
+                return message
+            return f"{problem['input']!r} will not do, it {message.removeprefix('Input ')}"
 
 
 def _put(values: dict[str, object], setting: str) -> None:

@@ -7,6 +7,7 @@ the caller writes certificates anywhere and private keys with mode 0600.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,10 @@ SITE_URI: Final = "urn:harmoni:site:"
 AUTHORITY_DAYS: Final = 3653
 NODE_DAYS: Final = 90
 REVOCATION_DAYS: Final = 7
+# RFC 1123 2.1, RFC 1035 2.3.4.
+_LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_LONGEST_HOST: Final = 253
 # A node whose clock is a little late must not find its new certificate not valid yet.
 _BACKDATED: Final = timedelta(minutes=5)
 
@@ -108,12 +113,14 @@ def issue(
         now_ms: the wall time in milliseconds.
         dns_names: the host names that clients reach the node by.
         ip_addresses: the same for addresses, IPv4 or IPv6.
-        days: how long it holds.
+        days: how long it holds, 1 to `AUTHORITY_DAYS`.
 
     Raises:
-        InvalidInput: a name or an address does not fit into a certificate.
+        InvalidInput: a name, an address or a number of days does not fit into a certificate.
         ConfigurationError: the authority's files are broken, or it ends before the certificate.
     """
+    if not 1 <= days <= AUTHORITY_DAYS:
+        raise InvalidInput(f"a certificate cannot hold {days} days: choose 1 to {AUTHORITY_DAYS}")
     issuer, issuer_key = _open(authority)
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(_name(common_name), issuer.subject, key, now_ms, days)
@@ -230,6 +237,12 @@ def _name(common_name: str) -> x509.Name:
 def _alternative_names(
     uri: str, dns_names: Sequence[str], ip_addresses: Sequence[str]
 ) -> x509.SubjectAlternativeName:
+    for name in dns_names:
+        if len(name) > _LONGEST_HOST or _HOST.fullmatch(name) is None:
+            raise InvalidInput(
+                f"{name!r} is not a host name: write letters, digits and '-' between dots, such as "
+                "archive.example; an address goes into --ip"
+            )
     try:
         return x509.SubjectAlternativeName(
             [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
 from harmoni.model.errors import ConfigurationError, InvalidInput
 
@@ -159,6 +159,21 @@ def certificate_facts(der: bytes) -> CertificateFacts:
     )
 
 
+def own_certificate(files: TLSFiles) -> CertificateFacts:
+    """Read what this node's own certificate says, the first of its file.
+
+    Raises:
+        ConfigurationError: the file is missing or holds none.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{files.certificate} holds no certificate ({error}): issue one with harmoni ca issue"
+        ) from error
+    return certificate_facts(certificate.public_bytes(serialization.Encoding.DER))
+
+
 def _uris(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -178,11 +193,23 @@ def _configure(context: ssl.SSLContext, files: TLSFiles) -> None:
             context.load_verify_locations(cafile=files.revocations)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigurationError(
-            f"the TLS files {files.certificate}, {files.key}, {files.authorities} and "
-            f"{files.revocations} do not work together ({error}): check that each is there, is PEM "
-            "and that the key belongs to the certificate"
-        ) from error
+        raise ConfigurationError(_why(files, error)) from error
+
+
+def _why(files: TLSFiles, error: Exception) -> str:
+    paths = [files.certificate, files.key, files.authorities]
+    if files.revocations is not None:
+        paths.append(files.revocations)
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        return (
+            f"there is no {' and no '.join(missing)}: issue certificate, key and authority with "
+            "harmoni ca issue, or name the right files"
+        )
+    return (
+        f"the TLS files {', '.join(map(str, paths))} do not work together ({error}): check that "
+        "each is PEM and that the key belongs to the certificate"
+    )
 
 
 def _no_password() -> str:

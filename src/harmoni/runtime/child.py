@@ -1,7 +1,9 @@
-"""A process under a supervisor, seen from inside: it says when it is ready, and never outlives it.
+"""A process under a supervisor, seen from inside: it says that it is ready, or why it cannot be.
+
+It never outlives its supervisor.
 
 The supervisor hands two pipes down by the environment. Without them (a process started by hand)
-both acts do nothing.
+nothing is said and nothing watched.
 """
 
 import os
@@ -13,16 +15,32 @@ from typing import Final
 PARENT_FD_VARIABLE: Final = "HARMONI_PARENT_FD"
 READY_FD_VARIABLE: Final = "HARMONI_READY_FD"
 READY_LINE: Final = b"ready\n"
+LONGEST_WHY_BYTES: Final = 2048
+"""Of a reason no more than this is said or heard; a pipe takes it at once (PIPE_BUF)."""
 
 
 def announce_ready() -> None:
     """Tell the supervisor, once, that this process serves now."""
+    _say(READY_LINE)
+
+
+def announce_failure(why: str) -> bool:
+    """Tell the supervisor why this process cannot serve; its exit status says what follows.
+
+    Returns:
+        Whether there was somebody to tell: not once it is ready, nor when started by hand.
+    """
+    return _say(why.encode()[:LONGEST_WHY_BYTES])
+
+
+def _say(words: bytes) -> bool:
     number = os.environ.pop(READY_FD_VARIABLE, None)
     if number is None:
-        return
+        return False
     # Nobody reads it when the supervisor was killed meanwhile: then the parent watch ends us.
     with suppress(BrokenPipeError), os.fdopen(int(number), "wb", buffering=0) as pipe:
-        pipe.write(READY_LINE)
+        pipe.write(words)
+    return True
 
 
 class ParentWatch:

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from harmoni.runtime.child import PARENT_FD_VARIABLE, READY_FD_VARIABLE, READY_LINE
+from harmoni.runtime.child import (
+    LONGEST_WHY_BYTES,
+    PARENT_FD_VARIABLE,
+    READY_FD_VARIABLE,
+    READY_LINE,
+)
 from harmoni.runtime.clock import Clock
 from harmoni.runtime.log import Log
 
@@ -69,17 +74,39 @@ class _Child:
         self.started_s = 0.0
         # When to start it; None while it runs or when it shall not run any more.
         self.due_s: float | None = 0.0
+        # These belong to its present life.
         self.ready = False
+        self.reload_due = False
         self.ready_fd: int | None = None
         self.heard = b""
+
+    def hear(self) -> bool:
+        """Take what it says on its pipe, bounded; False once nothing more can come."""
+        assert self.ready_fd is not None
+        try:
+            said = os.read(self.ready_fd, LONGEST_WHY_BYTES)
+        except BlockingIOError:
+            return True
+        self.heard = (self.heard + said)[:LONGEST_WHY_BYTES]
+        return bool(said)
+
+    def why(self) -> str:
+        """What it said instead of being ready, in one line; empty when it said nothing."""
+        text = self.heard.removeprefix(READY_LINE).decode(errors="replace")
+        return " ".join(text.split())
 
 
 class Supervisor:
     """Runs the children until SIGTERM or SIGINT.
 
     SIGTERM and SIGINT end the children: SIGTERM first, SIGKILL after a grace or at the second
-    signal. SIGHUP is passed on, for a reload. A child that exits with `os.EX_CONFIG` (78) would
-    fail again at once: it ends the whole role, with that status.
+    signal. SIGHUP is passed on, for a reload, to a child that starts once it is ready. A child that
+    exits with `os.EX_CONFIG` (78) before the role was ever ready would fail again at once: it ends
+    the whole role, with that status, and `why` says what it said. Later it is a death like any
+    other, since somebody may be mending the file that it met.
+
+    Attributes:
+        why: why the role ended by itself, as the child said it; empty otherwise.
 
     Args:
         specs: the children.
@@ -105,13 +132,16 @@ class Supervisor:
         self._grace_s = grace_s
         self._kill_at_s: float | None = None
         self._status = os.EX_OK
+        self._was_ready = False
+        self.why = ""
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> int:
         """Start the children and keep them running; in the main thread, since signals need it.
 
         Returns:
-            The exit status of the role: 0 after an orderly end, 78 for settings that cannot work.
+            The exit status of the role: 0 after an orderly end, 78 for settings that cannot work;
+            then `why` holds the reason that the child gave.
         """
         wake_read, wake_write = os.pipe()
         parent_read, parent_write = os.pipe()
@@ -167,6 +197,7 @@ class Supervisor:
         ready_read, ready_write = os.pipe()
         child.due_s = None
         child.started_s = self._clock.monotonic_s()
+        child.ready = child.reload_due = False
         child.heard = b""
         try:
             child.process = subprocess.Popen(  # noqa: S603 - the role composed the arguments
@@ -191,18 +222,23 @@ class Supervisor:
         self._log.info("child started", child=child.spec.name, pid=child.process.pid)
 
     def _listen(self, child: _Child) -> None:
-        """Read what a child says on its pipe; only one word is known, so little is kept."""
+        """Notice that a child is ready; what else it says is kept until its end."""
         if child.ready_fd is None:
             return
-        said = os.read(child.ready_fd, len(READY_LINE))
-        child.heard = (child.heard + said)[: len(READY_LINE)]
-        if said and child.heard != READY_LINE:
-            return
-        self._hang_up(child)
-        if child.heard == READY_LINE and not child.ready:
-            child.ready = True
-            if all(each.ready for each in self._children):
-                self._on_ready()
+        more = child.hear()
+        if child.heard.startswith(READY_LINE):
+            self._hang_up(child)
+            self._note_ready(child)
+        elif not more:
+            self._hang_up(child)
+
+    def _note_ready(self, child: _Child) -> None:
+        child.ready = True
+        if child.reload_due and child.process is not None:
+            child.process.send_signal(signal.SIGHUP)
+        if not self._was_ready and all(each.ready for each in self._children):
+            self._was_ready = True
+            self._on_ready()
 
     def _hang_up(self, child: _Child) -> None:
         if child.ready_fd is not None:
@@ -217,16 +253,20 @@ class Supervisor:
         status = child.process.poll()
         if status is None:
             return
+        if child.ready_fd is not None:
+            child.hear()
         self._hang_up(child)
         child.process = None
         now_s = self._clock.monotonic_s()
         ran_s = now_s - child.started_s
         event = self._log.bind(child=child.spec.name, status=status, ran_s=round(ran_s, 3))
+        if why := child.why():
+            event = event.bind(why=why)
         if self._kill_at_s is not None:
             event.info("child ended")
-        elif status == os.EX_CONFIG:
+        elif status == os.EX_CONFIG and not self._was_ready:
             event.error("child cannot work with these settings; the role ends")
-            self._status = os.EX_CONFIG
+            self._status, self.why = os.EX_CONFIG, why
             self._stop(now_s)
         else:
             delay_s = child.backoff.delay_s(ran_s)
@@ -238,7 +278,7 @@ class Supervisor:
             if number in {signal.SIGTERM, signal.SIGINT}:
                 self._stop(self._clock.monotonic_s())
             elif number == signal.SIGHUP:
-                self._signal_all(signal.SIGHUP)
+                self._reload_all()
 
     def _stop(self, now_s: float) -> None:
         if self._kill_at_s is None:
@@ -246,6 +286,13 @@ class Supervisor:
             self._signal_all(signal.SIGTERM)
         else:
             self._kill_at_s = now_s
+
+    def _reload_all(self) -> None:
+        """Pass SIGHUP on; it would end a child that has not come so far as to expect it."""
+        for child in self._children:
+            child.reload_due = not child.ready
+            if child.process is not None and child.ready:
+                child.process.send_signal(signal.SIGHUP)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for child in self._children:

@@ -141,5 +141,5 @@ def test_one_destination_per_title(tmp_path):
 
 
 def test_a_missing_hospital_directory_is_a_configuration_error(tmp_path):
-    with pytest.raises(ConfigurationError, match="is not a directory"):
+    with pytest.raises(ConfigurationError, match="cannot read the directory"):
         config.load_hospitals(tmp_path / "nowhere")

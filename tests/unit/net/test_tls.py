@@ -192,7 +192,7 @@ def test_a_reload_of_broken_files_keeps_the_old_ones(tls_material, tmp_path):
     shutil.copy(tls_material.server.key, files.key)
     context = tls.ServerContext(files)
     files.certificate.write_text("half a fi")
-    with pytest.raises(ConfigurationError, match="check that each is there"):
+    with pytest.raises(ConfigurationError, match="check that each is PEM"):
         context.reload()
     handshake(context.current, tls.client_context(tls_material.client))
 

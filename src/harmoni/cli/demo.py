@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +64,12 @@ def demo(
             clock=clock,
         )
         if serve:
-            server.serve(centre, clock, announce=lambda state: _announce(state, json_wanted=json))
+
+            def announce(state: Mapping[str, object]) -> None:
+                output.as_json(state) if json else print("\n".join(server.lines(centre)))
+                sys.stdout.flush()
+
+            server.serve(centre, clock, announce)
             return
         with output.progress("demo") as advance:
             report = story.run(centre, source, clock, advance)
@@ -78,13 +83,6 @@ def demo(
             output.complain(f"NOT AS IT SHOULD BE: {failure}")
         if report.failures:
             raise typer.Exit(1)
-
-
-def _announce(state: object, *, json_wanted: bool) -> None:
-    if json_wanted:
-        output.as_json(state)
-    else:
-        output.facts(state, json_wanted=False)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from rich.table import Table
 from harmoni.model.identifiers import HospitalId, PackId, SiteId, WriterId
 
 _FILE_COLUMNS: Final = 400
+_LONGEST_CELL: Final = 300
 # Identifiers are dataclasses too, and stand in JSON as their text.
 _NAMES: Final = (HospitalId, SiteId, WriterId, PackId)
 
@@ -57,7 +58,11 @@ def as_json(value: object) -> None:
 
 
 def facts(value: object, *, json_wanted: bool) -> None:
-    """Print one thing: a line per fact, or JSON."""
+    """Print one thing: a line per fact, or JSON.
+
+    What is longer than a line, such as a key, follows on lines of its own, whole: a value that is
+    folded cannot be copied.
+    """
     if json_wanted:
         as_json(value)
         return
@@ -65,9 +70,16 @@ def facts(value: object, *, json_wanted: bool) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    long = []
     for name, item in members.items() if isinstance(members, dict) else [("", members)]:
-        table.add_row(name.replace("_", " "), text(item))
+        title = name.replace("_", " ")
+        if isinstance(item, str) and len(item) > _LONGEST_CELL:
+            long.append((title, item))
+        else:
+            table.add_row(title, text(item))
     _paper().print(table)
+    for title, item in long:
+        print(f"\n{title}\n{item}")
 
 
 def rows(values: Sequence[object], *, json_wanted: bool, empty: str) -> None:

@@ -42,10 +42,10 @@ def commands() -> str:
             name = ", ".join(f"`{option}`" for option in parameter.opts)
             if parameter.param_type_name == "argument":
                 name = f"`{(parameter.metavar or parameter.name or '').upper()}`"
-            needed = "required" if parameter.required else ""
-            rows.append(f"| {name} | {needed} | {getattr(parameter, 'help', '') or ''} |")
+            default = _default(required=parameter.required, value=parameter.default)
+            rows.append(f"| {name} | {default} | {getattr(parameter, 'help', '')} |")
         if rows:
-            page += ["| option | | |", "| --- | --- | --- |", *rows, ""]
+            page += ["| option | default | |", "| --- | --- | --- |", *rows, ""]
     return "\n".join(page).rstrip("\n") + "\n"
 
 
@@ -75,6 +75,13 @@ def every_error() -> list[type[HarmoniError]]:
         if not any(part in module.name for part in _NOT_IMPORTABLE):
             importlib.import_module(module.name)
     return sorted(_descendants(HarmoniError), key=lambda kind: (kind.code, kind.__name__))
+
+
+def _default(*, required: bool, value: object) -> str:
+    """What holds where an option is left out."""
+    if required:
+        return "required"
+    return "none" if value is None else "off" if value is False else f"`{value}`"
 
 
 def _descendants(kind: type[HarmoniError]) -> set[type[HarmoniError]]:

@@ -75,6 +75,30 @@ def describe(centre: Centre, archive_pids: list[int]) -> Mapping[str, object]:
     }
 
 
+def lines(centre: Centre) -> list[str]:
+    """The same for people: where the archive is, and what each hospital shows to it."""
+    archive = centre.archive
+    told = [
+        f"The archive takes DICOM over TLS at {archive.listen.host}:{archive.listen.port}.",
+        f"  AE title       {archive.archive.ae_title}",
+        f"  configuration  {centre.config_path}",
+        f"  log            {centre.config_path.parent / LOG_NAME}",
+    ]
+    if archive.http.port:
+        told.append(f"  health         http://{ports.HOST}:{archive.http.port}/healthz")
+    for house in centre.houses:
+        told += [
+            f"{house.hospital} calls it as {house.gateway_ae_title}, with",
+            f"  certificate    {house.tls_files.certificate}",
+            f"  key            {house.tls_files.key}",
+            f"  authority      {house.tls_files.authorities}",
+        ]
+        told += [
+            f"  C-MOVE to      {peer.ae_title} at {ports.HOST}:{peer.port}" for peer in house.peers
+        ]
+    return [*told, "It runs until Ctrl-C or SIGTERM."]
+
+
 def _house(house: House) -> Mapping[str, object]:
     return {
         "id": str(house.hospital),

@@ -156,7 +156,8 @@ class _Teller:
                 counts = self._requestor.count(study)
                 if len(counts) != 1 or not self._is_count(study, counts[0], len(expected)):
                     self._fail(f"C-FIND of {study} gave {counts}, not [{len(expected)}]")
-            checked.append(f"{len(studies)} studies with the right number of instances")
+            many = "1 study" if len(studies) == 1 else f"{len(studies)} studies"
+            checked.append(f"{many} with the right number of instances")
 
     def get(self) -> None:
         """Retrieve each study by C-GET and compare every data set."""

@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 
@@ -53,6 +54,8 @@ def signals(archive):
     """What the process does on signals, put back afterwards."""
     numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
+
+    log.configure(level="info", stream=io.StringIO())
 
     def reload_tls():
         raise ConfigurationError("the key is another certificate's")

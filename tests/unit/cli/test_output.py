@@ -68,6 +68,19 @@ def test_people_read_a_line_per_fact(capsys):
     ]
 
 
+def test_a_key_stands_whole_on_a_line_of_its_own(capsys):
+    key = "age1pq1" + "q" * 1952
+    output.facts({"id": "h-1", "recovery_recipient": key, "name": "One"}, json_wanted=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["id", "h-1"],
+        ["name", "One"],
+        [],
+        ["recovery", "recipient"],
+        [key],
+    ]
+
+
 def test_people_are_told_when_there_is_nothing(capsys):
     output.rows([], json_wanted=False, empty="no study matches")
     assert capsys.readouterr().out == "no study matches\n"

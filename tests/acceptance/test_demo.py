@@ -106,6 +106,25 @@ def test_serve_describes_itself_in_one_line_and_resumes_with_the_same_ports(tmp_
         ]
 
 
+def test_serve_tells_people_in_lines_where_everything_is(tmp_path):
+    process = subprocess.Popen(
+        [*HARMONI, "demo", "--serve", "--hospitals", "1", "--dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = []
+    while not lines or not lines[-1].startswith("It runs until"):
+        lines.append(process.stdout.readline())
+        assert lines[-1], lines
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert lines[0].startswith("The archive takes DICOM over TLS at 127.0.0.1:")
+    told = dict(line.split(maxsplit=1) for line in lines if line.startswith("  "))
+    for name in ("configuration", "log", "certificate", "key", "authority"):
+        assert Path(told[name].strip()).exists()
+
+
 def test_more_sites_than_one_are_refused():
     done = demo("--sites", "2")
     assert done.returncode == 2

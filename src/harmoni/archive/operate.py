@@ -272,7 +272,11 @@ def rebuild(config: ArchiveConfig, hospital_id: str, progress: Progress) -> Rebu
 def status(config: ArchiveConfig) -> Status:
     """The archive in one look."""
     archive = _archive(config)
-    stats, problems, waiting = [], list(archive.problems), 0
+    problems = [
+        *archive.problems,
+        *readiness.certificate_problems(config, archive.clock.now_ms()),
+    ]
+    stats, waiting = [], 0
     for hospital in archive.hospitals:
         try:
             holding = archive.holding(hospital)

@@ -29,10 +29,7 @@ def check(config: ArchiveConfig, clock: Clock) -> list[str]:
     if remark := copies_remark(config.archive.safe_copies):
         problems.append(remark)
     if not archive.files.is_writable():
-        problems.append(
-            f"{config.archive.data} cannot be written: give it to the user of this role, and mount "
-            "its file system for writing"
-        )
+        problems.append(archive.not_writable())
     if not archive.hospitals:
         problems.append("no hospital is registered: run `harmoni hospital add`")
     for hospital in archive.hospitals:

@@ -97,12 +97,22 @@ class ArchiveSite:
         """
         return hospitals_stamp(self.config.archive.hospitals) != self._stamp
 
+    def not_writable(self) -> str:
+        """The sentence about a data directory that cannot be written."""
+        return (
+            f"{self.config.archive.data} cannot be written: give it to the user of this role, and "
+            "mount its file system for writing"
+        )
+
     def lock_for_serving(self) -> File:
         """Take the data directory for one running role; it is free again when the file is closed.
 
         Raises:
             Busy: another role serves from it.
+            ConfigurationError: it cannot be written.
         """
+        if not self.files.is_writable():
+            raise ConfigurationError(self.not_writable())
         with suppress(AlreadyHeld):  # left by an earlier run; only the lock on it counts
             self.files.create(_SERVING_LOCK).close()
         file = self.files.open(_SERVING_LOCK, writable=True)

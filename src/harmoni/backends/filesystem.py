@@ -59,8 +59,8 @@ def _translated(act: str, name: str) -> Iterator[None]:
             raise AlreadyHeld(f"cannot {act} {name}: it exists and is never overwritten") from error
         if error.errno in _FORBIDDEN:
             raise StorageFailed(
-                f"cannot {act} {name}: {reason}; give it to the user of this process, and mount "
-                "its file system for writing"
+                f"cannot {act} {name}: {reason}; let the user of this process write there, and "
+                "mount the file system for writing"
             ) from error
         raise StorageFailed(
             f"cannot {act} {name}: {reason}; check the disk before trusting it again"

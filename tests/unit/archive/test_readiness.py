@@ -60,6 +60,7 @@ def test_the_certificate_of_somebody_else_is_told(ready, clock):
     issue(settings, authority, clock, HospitalId("h-1"))
     [problem] = readiness.check(settings, clock)
     assert "names urn:harmoni:hospital:h-1, not urn:harmoni:site:dc1" in problem
+    assert operate.status(settings).problems[0].startswith("the certificate")
 
 
 def test_a_missing_file_is_named_and_how_to_get_it(ready, clock):

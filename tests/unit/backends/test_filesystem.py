@@ -1,11 +1,19 @@
 import errno
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
-from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import AlreadyHeld, Damaged, NotHeld, OutOfResources, StorageFailed
+from harmoni.backends.filesystem import Filesystem, make_root
+from harmoni.model.errors import (
+    AlreadyHeld,
+    ConfigurationError,
+    Damaged,
+    NotHeld,
+    OutOfResources,
+    StorageFailed,
+)
 
 
 @pytest.fixture
@@ -177,3 +185,26 @@ def test_free_space_is_told(store):
     assert store.free_bytes() > 0
     store.publish("a", b"12345")
     assert store.size_bytes("a") == 5
+
+
+def test_a_directory_that_cannot_be_made_is_a_matter_of_configuration(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for place in (tmp_path / "file/below", tmp_path / "file", Path("/proc/none")):
+        with pytest.raises(ConfigurationError, match=f"cannot make the directory {place}: "):
+            make_root(place)
+
+
+def test_a_root_is_made_with_its_parents_for_its_owner_alone(tmp_path):
+    make_root(tmp_path / "a/b").publish("x", b"1")
+    assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o700
+    assert make_root(tmp_path / "a/b").read("x") == b"1"
+
+
+def test_what_a_user_may_not_do_is_told_with_what_to_do():
+    with pytest.raises(StorageFailed, match="let the user of this process write there"):
+        Filesystem(Path("/sys")).create("harmoni")
+
+
+def test_whether_a_root_can_be_written_is_known(tmp_path):
+    assert Filesystem(tmp_path).is_writable()
+    assert not Filesystem(tmp_path / "none").is_writable()

@@ -13,6 +13,24 @@ def test_ready_is_said_once_and_the_pipe_closed(monkeypatch):
         assert pipe.read() == b"ready\n"
 
 
+def test_why_it_cannot_serve_is_said_instead_of_ready_and_bounded(monkeypatch):
+    ours, theirs = os.pipe()
+    monkeypatch.setenv(child.READY_FD_VARIABLE, str(theirs))
+    assert child.announce_failure("no port" + "!" * child.LONGEST_WHY_BYTES)
+    with os.fdopen(ours, "rb") as pipe:
+        said = pipe.read()
+    assert said.startswith(b"no port!")
+    assert len(said) == child.LONGEST_WHY_BYTES
+
+
+def test_once_ready_there_is_nobody_to_tell_of_a_failure(monkeypatch):
+    ours, theirs = os.pipe()
+    monkeypatch.setenv(child.READY_FD_VARIABLE, str(theirs))
+    child.announce_ready()
+    assert not child.announce_failure("too late")
+    os.close(ours)
+
+
 def test_ready_is_said_without_an_error_to_a_supervisor_that_was_killed(monkeypatch):
     ours, theirs = os.pipe()
     monkeypatch.setenv(child.READY_FD_VARIABLE, str(theirs))

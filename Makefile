@@ -32,7 +32,7 @@ unit: $(READY)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=$(COVERAGE_MIN)
 
-COVERAGE_MIN := 60
+COVERAGE_MIN := 88
 
 soak: $(READY) peers  ## what takes longer than a coffee
 	HYPOTHESIS_PROFILE=deep $(PYTEST) -n $(JOBS) tests --timeout 3600

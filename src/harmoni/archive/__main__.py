@@ -10,11 +10,11 @@ from harmoni.runtime import child
 
 
 def main(arguments: list[str]) -> int:
-    """Run `worker CONFIG NUMBER DESCRIPTOR` or `keeper CONFIG`."""
+    """Run `worker CONFIG NUMBER DESCRIPTOR TABLE` or `keeper CONFIG`."""
     try:
         match arguments:
-            case ["worker", config, number, descriptor]:
-                return app.work(Path(config), int(number), int(descriptor))
+            case ["worker", config, number, descriptor, table]:
+                return app.work(Path(config), int(number), int(descriptor), int(table))
             case ["keeper", config]:
                 return app.keep(Path(config))
             case _:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Final, Self
 
 from harmoni.archive.keeper import Keeper
@@ -19,10 +20,10 @@ from harmoni.config import ArchiveConfig, load_archive
 from harmoni.config.archive import HTTPSection, LimitsSection
 from harmoni.dicom.events import Limits
 from harmoni.model.errors import ConfigurationError, HarmoniError
-from harmoni.net import http, notify, server, tls
+from harmoni.net import http, notify, places, server, tls
 from harmoni.runtime import child, limits, log
 from harmoni.runtime.clock import SystemClock
-from harmoni.runtime.metrics import Metrics
+from harmoni.runtime.metrics import SHARED_DIRECTORY_VARIABLE, Metrics
 from harmoni.runtime.supervise import ChildSpec, Supervisor
 
 _AFTER_DRAIN_S: Final = 10.0
@@ -50,8 +51,9 @@ def serve(config_path: Path) -> int:
     if archive.problems:
         raise ConfigurationError(" ".join(archive.problems))
     tls.ServerContext(tls_files(config))
-    # Never inherited by a child: it is free at once when this process dies.
-    with archive.lock_for_serving():
+    # The lock is never inherited by a child: it is free at once when this process dies.
+    with archive.lock_for_serving(), TemporaryDirectory(prefix="harmoni-metrics-") as shared:
+        os.environ[SHARED_DIRECTORY_VARIABLE] = shared
         return _supervise(config_path, config, clock)
 
 
@@ -65,12 +67,12 @@ def _supervise(config_path: Path, config: ArchiveConfig, clock: SystemClock) -> 
         ) from error
     program = (sys.executable, "-m", "harmoni.archive")
     path = str(config_path.absolute())
-    descriptor = listener.fileno()
+    descriptor, table = listener.fileno(), places.create_table()
     workers = [
         ChildSpec(
             f"worker-{number}",
-            (*program, "worker", path, str(number), str(descriptor)),
-            (descriptor,),
+            (*program, "worker", path, str(number), str(descriptor), str(table)),
+            (descriptor, table),
         )
         for number in range(config.archive.workers)
     ]
@@ -94,8 +96,8 @@ def _supervise(config_path: Path, config: ArchiveConfig, clock: SystemClock) -> 
     return status
 
 
-def work(config_path: Path, number: int, descriptor: int) -> int:
-    """Be worker `number` on an inherited listening socket until SIGTERM."""
+def work(config_path: Path, number: int, descriptor: int, table: int) -> int:
+    """Be worker `number` on an inherited socket, counting in an inherited table, until SIGTERM."""
     _prepare()
     config = load_archive(config_path)
     clock = SystemClock()
@@ -104,7 +106,8 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
     files = tls_files(config)
     context = tls.ServerContext(files)
     with AuditDoor(archive.open_spool, clock) as door:
-        worker = Worker(archive, door, process_log, files)
+        metrics = Metrics()
+        worker = Worker(archive, door, process_log, files, metrics)
         serving = server.Server(
             sockets=[(server.adopt(descriptor), context)],
             decide=worker.decide,
@@ -118,7 +121,8 @@ def work(config_path: Path, number: int, descriptor: int) -> int:
             ),
             clock=clock,
             log=process_log,
-            metrics=Metrics(),
+            metrics=metrics,
+            places=places.SharedPlaces(table, number),
             on_refused=worker.refused,
         )
 

@@ -19,6 +19,7 @@ from harmoni.net.driver import Channel, PeerFacts
 from harmoni.policy import access
 from harmoni.policy.access import Binding, HospitalEntry, Right
 from harmoni.runtime.log import Log
+from harmoni.runtime.metrics import Metrics
 from harmoni.services import acceptance, find, get, move, provider
 from harmoni.services.exchange import Outcome as Performed
 
@@ -49,11 +50,20 @@ class Worker:
         door: the audit door.
         log: the process's log.
         tls_files: our certificate, for C-MOVE sub-operations.
+        metrics: counts operations.
     """
 
     def __init__(
-        self, archive: ArchiveSite, door: AuditDoor, log: Log, tls_files: tls.TLSFiles
+        self,
+        archive: ArchiveSite,
+        door: AuditDoor,
+        log: Log,
+        tls_files: tls.TLSFiles,
+        metrics: Metrics,
     ) -> None:
+        self._operations = metrics.counter(
+            "operations", "Operations served, by kind and status.", ["operation", "status"]
+        )
         self._archive = archive
         self._door = door
         self._log = log
@@ -213,6 +223,7 @@ class Worker:
         )
 
     def _performed(self, outcome: Performed) -> None:
+        self._operations.labels(outcome.operation.name, f"{outcome.status:04X}").inc()
         if outcome.why:
             self._log.warning(
                 "operation failed",

@@ -155,8 +155,8 @@ class LimitsSection(Section):
     associations_per_address: int = Field(
         default=32,
         ge=1,
-        description="Associations at once from one address in one worker, so that one sender "
-        "cannot take every place.",
+        description="Associations at once from one address, over all workers of the node, so "
+        "that one sender cannot take every place.",
     )
     handshake_s: float = Field(
         default=10.0,

@@ -73,7 +73,7 @@ class ServerLimits:
 
     Attributes:
         associations: at once; more are told to come back later.
-        associations_per_address: at once from one IP address, likewise.
+        associations_per_address: at once from one IP address, as `places` counts, likewise.
         handshake_s: for the whole TLS handshake.
         idle_s: how long no byte may move in an association.
         stall_s: how long a peer may take none of our bytes.

@@ -9,7 +9,6 @@ aborted; the process goes on.
 import selectors
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -20,6 +19,7 @@ from harmoni.net.acceptor import Accepted, Acceptor, Decision, Rejected, ServerL
 from harmoni.net.driver import Channel
 from harmoni.net.link import AssociationEnded, Ending
 from harmoni.net.peer import PeerFacts, plain_address
+from harmoni.net.places import OwnPlaces, Places
 from harmoni.runtime.clock import Clock
 from harmoni.runtime.log import Log, bound
 from harmoni.runtime.metrics import Metrics
@@ -75,6 +75,7 @@ class Server:
         clock: monotonic time.
         log: one line when an association opens, one when it ends, whatever came of it.
         metrics: counts associations, their ends, and bytes.
+        places: counts connections by address over all processes; None: over this one.
         on_refused: told of each peer that did not prove who it is, by its address and why, in at
             most 200 characters: its TLS handshake failed. Called in the connection's thread,
             as often as anybody likes to connect.
@@ -90,6 +91,7 @@ class Server:
         clock: Clock,
         log: Log,
         metrics: Metrics,
+        places: Places | None = None,
         on_refused: Callable[[str, str], None] | None = None,
     ) -> None:
         self._sockets = list(sockets)
@@ -108,7 +110,7 @@ class Server:
         )
         self._changed = threading.Condition()
         self._visits: set[Visit] = set()
-        self._by_address: Counter[str] = Counter()
+        self._places = places or OwnPlaces()
         self._number = 0
         self._wake, self._woken = socket.socketpair()
         self._accepting = threading.Thread(target=self._accept_all, name="accept", daemon=True)
@@ -198,14 +200,12 @@ class Server:
         with self._changed:
             if len(self._visits) >= limits.associations + _ANSWERED_SURPLUS:
                 return None
-            congested = (
-                len(self._visits) >= limits.associations
-                or self._by_address[address] >= limits.associations_per_address
-            )
+            # The address counts in any case, since its visit is given back in any case.
+            crowded = self._places.take(address) > limits.associations_per_address
+            congested = crowded or len(self._visits) >= limits.associations
             self._number += 1
             visit = Visit(self._number, connection, address, port, congested=congested)
             self._visits.add(visit)
-            self._by_address[address] += 1
             self._open_gauge.set(len(self._visits))
             return visit
 
@@ -214,9 +214,7 @@ class Server:
             visit.connection.close()
         with self._changed:
             self._visits.discard(visit)
-            self._by_address[visit.address] -= 1
-            if not self._by_address[visit.address]:
-                del self._by_address[visit.address]
+            self._places.give_back(visit.address)
             self._open_gauge.set(len(self._visits))
             self._changed.notify_all()
 

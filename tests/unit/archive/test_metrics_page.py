@@ -1,12 +1,16 @@
-"""docs/reference/metrics.md names what the keeper gives, and nothing else."""
+"""docs/reference/metrics.md names what workers and keeper count, and nothing else."""
 
 import re
 from pathlib import Path
 
 from harmoni import config
-from harmoni.archive import operate
+from harmoni.archive import app, operate
 from harmoni.archive.keeper import Keeper
 from harmoni.archive.site import ArchiveSite
+from harmoni.archive.trail import AuditDoor
+from harmoni.archive.worker import Worker
+from harmoni.net.acceptor import ServerLimits
+from harmoni.net.server import Server
 from harmoni.runtime import log
 from harmoni.runtime.metrics import Metrics
 from harmoni.testing import FakeClock
@@ -14,11 +18,25 @@ from harmoni.testing import FakeClock
 PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"
 
 
-def test_the_page_names_every_number_of_the_keeper(tmp_path):
+def test_the_page_names_every_number(tmp_path):
     operate.initialise(tmp_path, "dc1")
     settings = config.load_archive(tmp_path / "archive.toml")
     metrics = Metrics()
-    keeper = Keeper(ArchiveSite(settings, "keeper", FakeClock()), log.get(), metrics)
+    archive = ArchiveSite(settings, "keeper", FakeClock())
+    keeper = Keeper(archive, log.get(), metrics)
+    with AuditDoor(archive.open_spool, archive.clock) as door:
+        Worker(archive, door, log.get(), app.tls_files(settings), metrics)
+    serving = Server(
+        sockets=[],
+        decide=lambda *_: None,
+        serve=lambda _: None,
+        limits=ServerLimits(),
+        clock=archive.clock,
+        log=log.get(),
+        metrics=metrics,
+    )
+    serving.start()
+    serving.drain(1)
     page = PAGE.read_text(encoding="utf-8")
 
     given = re.findall(r"^# TYPE (\S+)", metrics.render().decode(), re.MULTILINE)

@@ -15,6 +15,7 @@ from harmoni.model.identifiers import HospitalId
 from harmoni.net import server, tls
 from harmoni.net.client import RejectedForNow
 from harmoni.net.driver import AssociationEnded
+from harmoni.net.places import SharedPlaces, create_table
 from harmoni.net.server import Accepted, Rejected, ServerLimits
 from loopback import ECHO_CONTEXT, STORE, Served, echo, serving
 
@@ -209,6 +210,21 @@ def test_one_address_cannot_take_every_place():
         with pytest.raises(RejectedForNow, match="local limit exceeded"):
             served.open()
         channel.release(5)
+
+
+def test_an_address_counts_over_all_processes_that_accept():
+    """Two servers with a table between them, as two workers have it."""
+    table = create_table()
+    limits = ServerLimits(associations_per_address=2)
+    with (
+        serving(limits=limits, places=SharedPlaces(table, 0)) as first,
+        serving(limits=limits, places=SharedPlaces(table, 1)) as second,
+    ):
+        channels = [first.open(), second.open()]
+        with pytest.raises(RejectedForNow, match="local limit exceeded"):
+            first.open()
+        for channel in channels:
+            channel.release(5)
 
 
 def test_far_beyond_the_limit_connections_are_just_closed(monkeypatch):

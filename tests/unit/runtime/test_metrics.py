@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from harmoni.runtime.metrics import Metrics
+from harmoni.runtime.metrics import SHARED_DIRECTORY_VARIABLE, Metrics
 
 
 def test_everything_counted_is_rendered_under_our_name():
@@ -26,3 +30,42 @@ def test_a_name_is_given_once():
     metrics.gauge("x", "X.")
     with pytest.raises(ValueError, match="Duplicated"):
         metrics.gauge("x", "X.")
+
+
+PROGRAM = """
+import sys
+from harmoni.runtime.metrics import Metrics
+metrics = Metrics()
+metrics.counter("ended", "Ended.", ["outcome"]).labels("released").inc(int(sys.argv[1]))
+metrics.gauge("open", "Open.").set(int(sys.argv[1]))
+if sys.argv[2] == "stay":
+    print("ready", flush=True)
+    sys.stdin.readline()
+if sys.argv[2] == "render":
+    sys.stdout.write(metrics.render().decode())
+"""
+
+
+def test_what_other_processes_count_is_rendered_and_the_dead_have_nothing_open(tmp_path):
+    shared = os.environ | {SHARED_DIRECTORY_VARIABLE: str(tmp_path)}
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            env=shared,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    with start("3", "go") as dead:
+        dead.communicate(timeout=30)
+    with start("4", "stay") as alive:
+        assert alive.stdout.readline() == "ready\n"
+        with start("5", "render") as rendering:
+            text, _ = rendering.communicate(timeout=30)
+        alive.communicate("", timeout=30)
+
+    assert 'harmoni_ended_total{outcome="released"} 12.0' in text
+    assert "harmoni_open 9.0" in text
+    assert "harmoni_process_open_fds" in text

@@ -49,7 +49,7 @@ def refusals(role):
 
 def assert_rejected_and_audited(role, context, answer, **options):
     calling = uuid.uuid4().hex[:16].upper()
-    assert try_to_associate(role, context, calling=calling, **options) == answer
+    assert try_to_associate(role, context, calling=calling, **options) == answer, role.log()[-2000:]
     (event,) = [event for event in refusals(role) if event.who.calling_ae_title == calling]
     assert event.reason
     assert event.who.address == HOST

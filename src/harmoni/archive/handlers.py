@@ -214,15 +214,19 @@ class Committing:
     Args:
         holding: what is to be committed.
         requester: the calling AE title.
+        our_gateway: one of our gateways asks; it is told at once what is not here.
     """
 
-    def __init__(self, holding: Holding, requester: str) -> None:
+    def __init__(self, holding: Holding, requester: str, *, our_gateway: bool) -> None:
         self._commitments = holding.commitments
         self._requester = requester
+        self._our_gateway = our_gateway
 
     def request(self, transaction_uid: str, references: Sequence[Reference]) -> None:
         """Accept a transaction; returns when it is durable."""
-        self._commitments.accept(self._requester, transaction_uid, references)
+        self._commitments.accept(
+            self._requester, transaction_uid, references, at_once=self._our_gateway
+        )
 
     def reports(self) -> Sequence[Report]:
         """The requester's reports that are ready and not answered yet."""

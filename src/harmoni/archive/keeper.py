@@ -1,9 +1,11 @@
 """The keeper: finishes packs, flushes the index, decides commitments. Never in a sender's way."""
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from harmoni.archive.site import ArchiveSite
+from harmoni.holdings.conflict import Conflict, Difference
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import HarmoniError
 from harmoni.net.http import Health
@@ -13,6 +15,7 @@ from harmoni.runtime.metrics import Metrics
 TICK_S: Final = 1.0
 _LATE_S: Final = 900.0
 """A round that finishes many big packs takes minutes, but not this long."""
+_DAY_MS: Final = 86_400_000
 _LOOK_S: Final = 3600.0
 """How often every sealed pack's file is looked for."""
 
@@ -37,6 +40,13 @@ class Keeper:
         self._adopted = metrics.counter(
             "instances_adopted", "Whole members without a row, found when finishing.", ["hospital"]
         )
+        self._conflicts = metrics.counter(
+            "conflicts",
+            "Instances that came again in another version, by what differs.",
+            ["hospital", "difference"],
+        )
+        self._looked_again: set[str] = set()
+        self._digested_day: dict[str, int] = {}
         self._damaged = metrics.counter(
             "instances_damaged", "Acknowledged members that do not verify.", ["hospital"]
         )
@@ -83,6 +93,9 @@ class Keeper:
     def _keep(self, holding: Holding) -> dict[str, str]:
         hospital = str(holding.hospital)
         holding.index.flush_if_changed()
+        if hospital not in self._looked_again:
+            self._tell(hospital, holding.conflicts.look_again())
+            self._looked_again.add(hospital)
         finished, failures = holding.sealer.finish_free()
         for each in finished:
             if each.sealed is not None:
@@ -99,10 +112,44 @@ class Keeper:
                 cut_bytes=each.cut_bytes,
                 damaged=len(each.damaged),
             )
+            if each.sealed is not None:
+                self._tell(hospital, holding.conflicts.look(each.sealed.pack_id))
+        self._digest_conflicts(holding)
         self._look_for_packs(holding)
         holding.commitments.resolve_all()
         holding.events.retire(self._archive.config.pack.quiet_s)
         return {f"{hospital}/{name}": why for name, why in failures.items()}
+
+    def _tell(self, hospital: str, conflicts: Sequence[Conflict]) -> None:
+        """Raise the alarm where pixels differ; the rest waits for the digest."""
+        for conflict in conflicts:
+            count = len(conflict.pairs)
+            self._conflicts.labels(hospital, conflict.difference.value).inc(count)
+            if conflict.difference is Difference.PIXELS:
+                place = conflict.pairs[0].held.location
+                self._log.error(
+                    "pixels differ",
+                    hospital=hospital,
+                    source=conflict.source,
+                    instances=count,
+                    pack=str(place.pack_id),
+                    sequence=place.sequence,
+                )
+
+    def _digest_conflicts(self, holding: Holding) -> None:
+        """Once a day, and at start, say which source sent how much of yesterday's anew."""
+        hospital, today = str(holding.hospital), self._archive.clock.now_ms() // _DAY_MS
+        if self._digested_day.get(hospital) == today:
+            return
+        self._digested_day[hospital] = today
+        digest = holding.conflicts.digest((today - 1) * _DAY_MS, today * _DAY_MS)
+        for source, counts in digest.items():
+            self._log.info(
+                "conflicts of yesterday",
+                hospital=hospital,
+                source=source,
+                **{difference.value: counts[difference] for difference in Difference},
+            )
 
     def _look_for_packs(self, holding: Holding) -> None:
         hospital, now_s = str(holding.hospital), self._archive.clock.monotonic_s()

@@ -7,7 +7,7 @@ from harmoni.archive.handlers import Committing, Finding, Retrieving, Storing
 from harmoni.archive.site import ArchiveSite
 from harmoni.archive.trail import AuditDoor, Strangers, Trail, participant
 from harmoni.audit.event import Act, AuditEvent, Outcome, Participant
-from harmoni.dicom import presentation
+from harmoni.dicom import presentation, uids
 from harmoni.dicom.items import AsynchronousOperationsWindow
 from harmoni.dicom.pdu import AssociateRQ
 from harmoni.dicom.presentation import Negotiated
@@ -34,12 +34,19 @@ class Bound:
     """What is known of an accepted association: its hospital, its peer, its trail."""
 
     def __init__(
-        self, binding: Binding, entry: HospitalEntry, holding: Holding, trail: Trail
+        self,
+        binding: Binding,
+        entry: HospitalEntry,
+        holding: Holding,
+        trail: Trail,
+        *,
+        our_gateway: bool,
     ) -> None:
         self.binding = binding
         self.entry = entry
         self.holding = holding
         self.trail = trail
+        self.our_gateway = our_gateway
 
 
 class Worker:
@@ -129,7 +136,13 @@ class Worker:
         )
         return server.Accepted(
             negotiated=negotiated,
-            token=Bound(bound, entry, holding, Trail(self._door, who)),
+            token=Bound(
+                bound,
+                entry,
+                holding,
+                Trail(self._door, who),
+                our_gateway=bound.own_node and _runs_harmoni(request),
+            ),
             hospital=bound.hospital,
             window=_window(request, negotiated) if bound.own_node else None,
         )
@@ -157,7 +170,7 @@ class Worker:
                 trail=trail,
                 alarm=self._unreadable,
             ),
-            commitment=Committing(holding, channel.calling_ae_title),
+            commitment=Committing(holding, channel.calling_ae_title, our_gateway=bound.our_gateway),
             ae_title=config.archive.ae_title,
             may_browse=binding.may(Right.BROWSE),
             performed=self._performed,
@@ -231,6 +244,11 @@ class Worker:
                 status=f"{outcome.status:04X}",
                 why=outcome.why,
             )
+
+
+def _runs_harmoni(request: AssociateRQ) -> bool:
+    """Whether the requestor says that it is one of ours (PS3.7 D.3.3.2); it must also be known."""
+    return request.user_information.implementation_class_uid == uids.IMPLEMENTATION_CLASS_UID
 
 
 def _window(request: AssociateRQ, negotiated: Negotiated) -> AsynchronousOperationsWindow | None:

@@ -117,6 +117,7 @@ class Scanner:
 
     Args:
         syntax: the transfer syntax of the data set.
+        last_tag: where to stop looking, if not behind the last tag that is kept.
     """
 
     __slots__ = (
@@ -126,18 +127,27 @@ class Scanner:
         "_found",
         "_inflated_bytes",
         "_inflater",
+        "_last_tag",
         "_nesting",
         "_pending",
+        "_position",
         "_skip_bytes",
         "_started",
         "broken",
+        "stopped_at",
     )
 
     broken: str | None
     """Why the scan ended before its time; None when nothing was wrong."""
+    stopped_at: int | None
+    """Where the first element behind the last tag begins, in bytes from the start of the (inflated)
+    data set; None while it has not come."""
 
-    def __init__(self, syntax: TransferSyntax) -> None:
+    def __init__(self, syntax: TransferSyntax, last_tag: int = _LAST_TAG) -> None:
         self.broken = None
+        self.stopped_at = None
+        self._last_tag = last_tag
+        self._position = 0
         self._done = False
         self._encoding = encoding_of(syntax)
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if syntax.deflated else None
@@ -208,13 +218,16 @@ class Scanner:
             if self._skip_bytes:
                 skipped = min(self._skip_bytes, len(view))
                 self._skip_bytes -= skipped
+                self._position += skipped
                 view = view[skipped:]
             else:
                 # Slices of bytes are much cheaper than those of a view. What is pending never
                 # exceeds one header and one value.
                 piece = self._pending + bytes(view[:_PIECE_BYTES])
                 view = view[_PIECE_BYTES:]
-                self._pending = piece[self._scan(piece) :]
+                done = self._scan(piece)
+                self._pending = piece[done:]
+                self._position += done
 
     def _scan(self, buffer: bytes) -> int:
         """Read whole elements; return how many bytes of the buffer are done with."""
@@ -256,6 +269,7 @@ class Scanner:
         unpack_short = encoding.short.unpack_from
         unpack_plain = encoding.plain.unpack_from
         kept = VR_OF_TAG
+        last_tag = self._last_tag
         elements = self._elements
         while end - position >= 8:  # noqa: PLR2004 -- the fixed part of every header
             if explicit_vr:
@@ -272,7 +286,8 @@ class Scanner:
                 value_position = position + 8
                 tag = group << 16 | element
                 vr = b""
-            if tag > _LAST_TAG:
+            if tag > last_tag:
+                self.stopped_at = self._position + position
                 self._done = True
                 break
             elements += 1

@@ -68,14 +68,29 @@ class Commitments:
         self._policy = policy
         self._again_s: dict[tuple[str, str], float] = {}
 
-    def accept(self, requester: str, transaction_uid: str, references: Sequence[Reference]) -> None:
+    def accept(
+        self,
+        requester: str,
+        transaction_uid: str,
+        references: Sequence[Reference],
+        *,
+        at_once: bool = False,
+    ) -> None:
         """Take a request in; it is durable when this returns.
+
+        Args:
+            requester: its calling AE title.
+            transaction_uid: new, or that of the same request before.
+            references: what is to be committed.
+            at_once: give what is unknown no grace: our own nodes ask for what they sent before.
 
         Raises:
             AlreadyHeld: the requester used this Transaction UID with other content (0131).
             Busy: the requester has too much that is not final yet; later.
             OutOfResources, StorageFailed: it is not accepted.
         """
+        now_ms = self._clock.now_ms()
+        grace_ms = 0 if at_once else int(self._policy.grace_s * 1000)
         with self._index.write(durable=True) as connection:
             waiting = commitment.waiting_references(connection, requester)
             if waiting and waiting + len(references) > _MOST_WAITING:
@@ -88,7 +103,8 @@ class Commitments:
                 Transaction(
                     requester=requester,
                     transaction_uid=transaction_uid,
-                    accepted_at_ms=self._clock.now_ms(),
+                    accepted_at_ms=now_ms,
+                    grace_until_ms=now_ms + grace_ms,
                     references=tuple(references),
                 ),
             )
@@ -138,7 +154,7 @@ class Commitments:
         with self._index.reader() as connection:
             meant = commitment.copies(connection, transaction)
         now_ms = self._clock.now_ms()
-        in_grace = now_ms - transaction.accepted_at_ms < self._policy.grace_s * 1000
+        in_grace = now_ms < transaction.grace_until_ms
         outcomes = [self._outcome(reference, held, in_grace=in_grace) for reference, held in meant]
         if _WAITING in outcomes:
             self._ask_for_seals([held for _, copies in meant for held in copies])

@@ -4,7 +4,8 @@ holding.record    take instances in            (workers)
 holding.find      answer a query
 holding.plan      what a retrieval would give
 holding.recall    give a data set back
-holding.commitments, holding.events, holding.sealer, holding.rebuilder   (keeper, operators)
+holding.commitments, holding.conflicts, holding.events, holding.sealer, holding.presence,
+holding.rebuilder (keeper, operators)
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from harmoni.evidence.seal_log import SealLog
 from harmoni.holdings import recall
 from harmoni.holdings.chunks import ChunkPool
 from harmoni.holdings.commit import CommitmentPolicy, Commitments
+from harmoni.holdings.conflict import Conflicts
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.open_packs import OpenPacks, PackLimits
@@ -186,6 +188,11 @@ class Holding:
             clock=self._site.clock,
             policy=self._site.policy,
         )
+
+    @cached_property
+    def conflicts(self) -> Conflicts:
+        """Finds out what several versions of an instance differ in."""
+        return Conflicts(index=self.index, events=self.events, recall=self.recall)
 
     def rebuilder(self) -> Rebuilder:
         """A fresh run of `vault rebuild`."""

@@ -18,8 +18,8 @@ from harmoni.index.lookup import Held
 from harmoni.model.errors import AlreadyHeld, NotHeld
 
 _SELECT: Final = (
-    "SELECT commitment_no, requester, transaction_uid, accepted_at_ms, resolved_at_ms,"
-    " answered_at_ms FROM commitment"
+    "SELECT commitment_no, requester, transaction_uid, accepted_at_ms, grace_until_ms,"
+    " resolved_at_ms, answered_at_ms FROM commitment"
 )
 _OLDEST_FIRST: Final = "ORDER BY accepted_at_ms, commitment_no"
 
@@ -32,6 +32,8 @@ class Transaction:
     """Calling AE title; it has a meaning within its hospital only."""
     transaction_uid: str
     accepted_at_ms: int
+    grace_until_ms: int
+    """Until then what is unknown may still arrive; milliseconds since 1970."""
     references: tuple[Reference, ...]
     """In the order of the request. Once resolved, a reference without failure reason is committed;
     before, it means nothing yet."""
@@ -40,8 +42,8 @@ class Transaction:
 
 
 _TABLES: Final = {
-    "commitment": "commitment_no, requester, transaction_uid, accepted_at_ms, resolved_at_ms,"
-    " answered_at_ms",
+    "commitment": "commitment_no, requester, transaction_uid, accepted_at_ms, grace_until_ms,"
+    " resolved_at_ms, answered_at_ms",
     "commitment_reference": "commitment_no, position, sop_class_uid, sop_instance_uid, sha256,"
     " failure_reason",
 }
@@ -70,9 +72,14 @@ def accept(connection: Connection, transaction: Transaction) -> None:
             )
         return
     [(number,)] = connection.execute(
-        "INSERT INTO commitment (requester, transaction_uid, accepted_at_ms) VALUES (?, ?, ?)"
-        " RETURNING commitment_no",
-        (transaction.requester, transaction.transaction_uid, transaction.accepted_at_ms),
+        "INSERT INTO commitment (requester, transaction_uid, accepted_at_ms, grace_until_ms)"
+        " VALUES (?, ?, ?, ?) RETURNING commitment_no",
+        (
+            transaction.requester,
+            transaction.transaction_uid,
+            transaction.accepted_at_ms,
+            transaction.grace_until_ms,
+        ),
     ).fetchall()
     connection.executemany(
         "INSERT INTO commitment_reference (commitment_no, position, sop_class_uid,"
@@ -234,9 +241,10 @@ def _transactions(
             requester=row[1],
             transaction_uid=row[2],
             accepted_at_ms=row[3],
+            grace_until_ms=row[4],
             references=_references(connection, row[0]),
-            resolved_at_ms=row[4],
-            answered_at_ms=row[5],
+            resolved_at_ms=row[5],
+            answered_at_ms=row[6],
         )
         for row in rows
     ]

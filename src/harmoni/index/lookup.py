@@ -103,6 +103,13 @@ def members(connection: Connection, pack_id: PackId) -> list[Held]:
     return [_held(row) for row in connection.execute(_MEMBERS, (pack_id.value,)).fetchall()]
 
 
+def members_with_other_copies(connection: Connection, pack_id: PackId) -> list[Held]:
+    """The rows of one pack whose SOP Instance UID has other copies, too (or its hash has)."""
+    statement = _HELD.where(pack.c.pack_id == pack_id.value, other_copies())
+    rows = statements.run(connection, statement.order_by(instance.c.sequence)).fetchall()
+    return [_held(row) for row in rows]
+
+
 def served(copies: Sequence[Held]) -> Held | None:
     """The copy with which a SOP Instance is answered and retrieved, by the rule of this module.
 

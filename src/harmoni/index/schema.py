@@ -200,6 +200,8 @@ commitment: Final = Table(
     Column("requester", Text, nullable=False),
     Column("transaction_uid", Text, nullable=False),
     Column("accepted_at_ms", Integer, nullable=False),
+    # Until then what is unknown may still arrive.
+    Column("grace_until_ms", Integer, nullable=False),
     # Null until every reference is final, and until the report was answered.
     Column("resolved_at_ms", Integer),
     Column("answered_at_ms", Integer),

@@ -101,3 +101,30 @@ def test_a_pack_that_went_is_noticed_within_an_hour_and_again_when_it_is_back(ar
     archive.clock.advance(3600)
     keeper.tick()
     assert house.versions()[0].pack_state.value == "sealed"
+
+
+def test_differing_pixels_raise_the_alarm_and_a_differing_header_waits_for_the_digest(
+    archive, keeper
+):
+    house = archive.houses[FIRST]
+    for values in ({}, {"pixels": b"\1\2"}, {"name": "MERGED^NAME"}):
+        house.store(houses.data_set(**values))
+        house.holding.recorder.packs.retire_all()
+        keeper.tick()
+    told = [values for event, values in keeper._log.told if event == "pixels differ"]
+    assert [(each["hospital"], each["source"], each["instances"]) for each in told] == [
+        ("hospital-a", "CT_A", 1)
+    ]
+
+    house.clock.advance(86_400)
+    keeper.tick()
+    [digest] = [values for event, values in keeper._log.told if event == "conflicts of yesterday"]
+    assert digest == {
+        "hospital": "hospital-a",
+        "source": "CT_A",
+        "syntax": 0,
+        "header": 1,
+        "pixels": 1,
+    }
+    keeper.tick()
+    assert len([event for event, _ in keeper._log.told if event == "conflicts of yesterday"]) == 1

@@ -56,6 +56,14 @@ def test_an_unknown_instance_fails_only_after_its_grace(house):
     assert [item.failure_reason for item in due.references] == [0x0112]
 
 
+def test_our_own_gateway_is_told_at_once_what_is_not_here(house):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1), reference(2)], at_once=True)
+    [due] = round_(house)
+    assert [item.failure_reason for item in due.references] == [None, 0x0112]
+
+
 def test_an_instance_that_arrives_within_the_grace_is_committed(house):
     house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
     house.clock.advance(300)

@@ -12,7 +12,11 @@ REFERENCES = tuple(
     Reference(sop_class_uid=CT, sop_instance_uid=uid) for uid in ("1.2.3.4", "1.2.3.5")
 )
 REQUEST = Transaction(
-    requester="PACS", transaction_uid="1.9", accepted_at_ms=1, references=REFERENCES
+    requester="PACS",
+    transaction_uid="1.9",
+    accepted_at_ms=1,
+    grace_until_ms=2,
+    references=REFERENCES,
 )
 
 

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("requester", sa.Text(), nullable=False),
         sa.Column("transaction_uid", sa.Text(), nullable=False),
         sa.Column("accepted_at_ms", sa.Integer(), nullable=False),
+        sa.Column("grace_until_ms", sa.Integer(), nullable=False),
         sa.Column("resolved_at_ms", sa.Integer(), nullable=True),
         sa.Column("answered_at_ms", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("commitment_no", name=op.f("pk_commitment")),

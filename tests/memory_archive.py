@@ -141,6 +141,9 @@ class MemoryArchive:
             raise self.refuse_begin
         return MemoryIncoming(self, facts)
 
+    def supports(self, query: Query) -> bool:
+        return all(key.vr != "SQ" for key in query.keys)
+
     def find(self, query: Query) -> Generator[Mapping[int, str], None, None]:
         try:
             yield from self._find(query)

@@ -53,12 +53,26 @@ def test_echo(archive_role):
         assert association.send_c_echo().Status == 0x0000
 
 
-def find(role, model, syntax=IMPLICIT, **keys):
+def find(role, model, syntax=IMPLICIT, pending=0xFF00, **keys):
     with role.associated(HOSPITAL, [(model, [syntax])]) as association:
         *matches, (final, nothing) = association.send_c_find(dataset(**keys), model)
     assert (final.Status, nothing) == (0x0000, None)
-    assert {status.Status for status, _ in matches} <= {0xFF00}
+    assert {status.Status for status, _ in matches} <= {pending}
     return [match for _, match in matches]
+
+
+def test_a_key_that_is_not_supported_is_said_so_and_returned_empty(archive_role, study):
+    keys = {"PatientID": study.patient, "QueryRetrieveLevel": "STUDY", "StudyInstanceUID": ""}
+    [match] = find(archive_role, sop.StudyRootQueryRetrieveInformationModelFind, **keys)
+    assert "MilitaryRank" not in match
+    [match] = find(
+        archive_role,
+        sop.StudyRootQueryRetrieveInformationModelFind,
+        pending=0xFF01,
+        MilitaryRank="GENERAL",
+        **keys,
+    )
+    assert match.MilitaryRank in {"", None}
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])

@@ -14,6 +14,7 @@ from harmoni.dicom.identifier import Query
 from harmoni.dicom.pdu import ProposedContext
 from harmoni.holdings import record
 from harmoni.holdings.holding import Holding
+from harmoni.index import find
 from harmoni.index.lookup import Held
 from harmoni.model.errors import HarmoniError, InvalidInput, Refused
 from harmoni.model.instance import Location, Origin
@@ -93,6 +94,10 @@ class Finding:
         self._max_answers = max_answers
         self._holding = holding
         self._trail = trail
+
+    def supports(self, query: Query) -> bool:
+        """Whether every key is known; see services.find.FindHandler."""
+        return find.supports(query)
 
     def find(self, query: Query) -> Generator[Mapping[int, str], None, None]:
         """Search; the query is audited before its first answer."""

@@ -13,7 +13,12 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, SelectBase, and_, func, select
 
-from harmoni.dicom.identifier import Query, QueryLevel
+from harmoni.dicom.identifier import (
+    INSTANCE_AVAILABILITY,
+    RETRIEVE_AE_TITLE,
+    Query,
+    QueryLevel,
+)
 from harmoni.dicom.matching import Universal, matches
 from harmoni.index import attributes, keys, lookup, statements
 from harmoni.index.attributes import unpack_uid
@@ -59,6 +64,8 @@ _COLUMNS: Final = {
         lookup.other_copies(),
     ),
 }
+# What an answer says besides what lies in the tables.
+_SAID_OF_ALL: Final = {RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY}
 _IMAGE_COLUMNS: Final = sum(len(columns) for columns in _COLUMNS.values())
 _JOINS: Final = {
     QueryLevel.PATIENT: patient,
@@ -101,14 +108,17 @@ def statement(query: Query) -> SelectBase:
     )
 
 
+def supports(query: Query) -> bool:
+    """Whether every key of a query is one that its answers know; others are returned empty."""
+    known = _matched_tags(query) | _SAID_OF_ALL
+    if query.level is QueryLevel.IMAGE:
+        known.add(AVAILABLE_TRANSFER_SYNTAX_UID)
+    return known.issuperset(key.tag for key in query.keys)
+
+
 def _answers(connection: Connection, query: Query) -> Iterator[dict[int, str]]:
-    known = {tag for level in keys.LEVELS if keys.reaches(query, level) for tag in _RAW_TAGS[level]}
-    asked = [
-        key
-        for key in query.keys
-        if (key.tag in known or key.tag in _counted_tags(query))
-        and not isinstance(key.match, Universal)
-    ]
+    known = _matched_tags(query)
+    asked = [key for key in query.keys if key.tag in known and not isinstance(key.match, Universal)]
     wanted = {key.tag for key in query.keys}
     for row in statements.run(connection, statement(query)):
         values = _values(query, wanted, row)
@@ -163,6 +173,12 @@ def _is_shown(connection: Connection, values: dict[int, str], row: Row) -> bool:
     served = lookup.served(copies)
     shown = served if served in here else here[0]
     return (shown.location.pack_id.value, shown.location.sequence) == (pack_id, sequence)
+
+
+def _matched_tags(query: Query) -> set[int]:
+    """The tags of which the answers to a query have values that keys are held against."""
+    raw = (_RAW_TAGS[level] for level in keys.LEVELS if keys.reaches(query, level))
+    return {tag for tags in raw for tag in tags}.union(_counted_tags(query))
 
 
 def _counted_tags(query: Query) -> list[int]:

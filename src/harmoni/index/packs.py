@@ -1,11 +1,11 @@
 """Packs as the index knows them, and what passes through it between their writers and the keeper.
 
 A pack's facts come from the store and are rebuilt with it: that it was opened, that it was sealed
-and as what. Bookkeeping that a rebuild need not know is how far rows are durable, requests to seal
-early, and flags of damage.
+and as what. Bookkeeping that a rebuild need not know are requests to seal early and flags of
+damage.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,8 +52,6 @@ class PackRow:
     pack_id: PackId
     kind: PackKind
     state: PackState
-    durable_sequence: int
-    """Rows of members up to this sequence survive a crash; -1 for none."""
     sealed: SealedPack | None
     """None before the pack was sealed."""
 
@@ -125,7 +123,7 @@ def replaced(connection: Connection, old: PackId, new: PackId, places: Iterable[
     """
     connection.execute("DELETE FROM seal_request WHERE pack_id = ?", (old.value,))
     connection.execute(
-        "UPDATE pack SET pack_id = ?, durable_sequence = -1 WHERE pack_id = ?",
+        "UPDATE pack SET pack_id = ? WHERE pack_id = ?",
         (new.value, old.value),
     )
     for table in ("study", "series"):
@@ -156,18 +154,6 @@ def fact_sequences(connection: Connection, pack_id: PackId) -> set[int]:
         "SELECT sequence FROM fact JOIN pack USING (pack_no) WHERE pack_id = ?", (pack_id.value,)
     )
     return {int(sequence) for (sequence,) in rows}
-
-
-def note_durable(connection: Connection, sequences: Mapping[PackId, int]) -> None:
-    """Note for open packs up to which sequence every member's row is committed.
-
-    To be called in a durable `Database.write`, with sequences whose rows were committed before: so
-    the note and all that it covers become durable together. A note never goes back.
-    """
-    connection.executemany(
-        "UPDATE pack SET durable_sequence = max(durable_sequence, ?) WHERE pack_id = ?",
-        [(sequence, pack_id.value) for pack_id, sequence in sequences.items()],
-    )
 
 
 def pack(connection: Connection, pack_id: PackId) -> PackRow | None:
@@ -225,19 +211,15 @@ def flag_damaged(
         )
 
 
-_SELECT = (
-    "SELECT pack_id, kind, state, durable_sequence, size_bytes, sha256, root, sealed_at_ms"
-    " FROM pack"
-)
+_SELECT = "SELECT pack_id, kind, state, size_bytes, sha256, root, sealed_at_ms FROM pack"
 
 
 def _pack_row(row: Row) -> PackRow:
-    pack_id, kind, state, durable_sequence, size_bytes, sha256, root, sealed_at_ms = row
+    pack_id, kind, state, size_bytes, sha256, root, sealed_at_ms = row
     return PackRow(
         pack_id=PackId(pack_id),
         kind=PackKind(kind),
         state=PackState(state),
-        durable_sequence=durable_sequence,
         sealed=None
         if sealed_at_ms is None
         else SealedPack(

@@ -8,8 +8,8 @@ same SOP Instance UID. Patient, study and series rows say what their *first* ins
 with the lowest (pack id, sequence), so they do not depend on the order of arrival.
 
 Derived from the store, gone and rebuilt at will: everything but `commitment`,
-`commitment_reference`, `seal_request` and `flush`, and the columns `instance.damaged` and
-`pack.durable_sequence`. Internal numbers (`*_no`) mean nothing outside one database file.
+`commitment_reference`, `seal_request` and `flush`, and the column `instance.damaged`. Internal
+numbers (`*_no`) mean nothing outside one database file.
 
 Bytes count: an archive holds hundreds of millions of instances. Their table has no rowid, is keyed
 by (series, pack, sequence) so that rows of a series lie together and come in order, and finds a SOP
@@ -149,8 +149,6 @@ pack: Final = Table(
     Column("sha256", BLOB),
     Column("root", BLOB),
     Column("sealed_at_ms", Integer),
-    # Rows of members up to this sequence survive a crash; recovery replays the others.
-    Column("durable_sequence", Integer, nullable=False, server_default="-1"),
     Index(None, "state"),
 )
 

@@ -25,6 +25,10 @@ ROOT_OF_CLASS: Final[Mapping[str, QueryRoot]] = {
 class FindHandler(Protocol):
     """What an association may do to search: made for one hospital and one peer."""
 
+    def supports(self, query: Query) -> bool:
+        """Whether every key of a query is known; one that is not is returned empty."""
+        ...
+
     def find(self, query: Query) -> Generator[Mapping[int, str], None, None]:
         """Yield one mapping from tag to text for each match, several values joined by a backslash.
 
@@ -47,6 +51,8 @@ def serve_find(
 ) -> Outcome:
     """Answer a query: one pending response per match, then a final one.
 
+    Pending status: FF00, or FF01 where a key is not supported.
+
     Final status: 0000 all matches sent; FE00 cancelled; A700 more than `max_answers`; A900 the
     identifier breaks the rules of its class; 0124 it selects nothing and the peer may not browse;
     else what the table of errors says.
@@ -65,6 +71,9 @@ def serve_find(
         query = _parse(channel, message)
         if not may_browse and not is_selective(query):
             raise Refused("a query that selects nothing, from a peer that may not browse")
+        pending = (
+            Status.PENDING if handler.supports(query) else Status.PENDING_OPTIONAL_KEYS_UNSUPPORTED
+        )
         with closing(handler.find(query)) as matches:
             for values in matches:
                 operation.look()
@@ -74,7 +83,7 @@ def serve_find(
                 if answers == max_answers:
                     raise OutOfResources(f"more than {max_answers} matches: ask for less")
                 operation.respond(
-                    Status.PENDING,
+                    pending,
                     data_set=identifier.encode_answer(
                         query,
                         values,

@@ -39,16 +39,6 @@ def test_a_seal_request_stands_until_the_pack_is_sealed(database):
         assert packs.seal_requests(connection) == {}
 
 
-def test_a_note_of_durability_never_goes_back(database):
-    with database.write(durable=True) as connection:
-        packs.opened(connection, pack_id(1), PackKind.INSTANCES)
-        packs.note_durable(connection, {pack_id(1): 7})
-        packs.note_durable(connection, {pack_id(1): 3})
-        row = packs.pack(connection, pack_id(1))
-    assert row is not None
-    assert row.durable_sequence == 7
-
-
 def test_a_missing_pack_is_known_as_such_and_comes_back(database):
     with database.write() as connection:
         packs.sealed(connection, SEALED)

@@ -162,7 +162,11 @@ class MemoryArchive:
                 seen.add(unique)
                 yield {key.tag: stored.value(key.tag) for key in query.keys}
 
-    def plan(self, query: Query) -> Sequence[Stored]:
+    def plan(
+        self,
+        query: Query,
+        destination: Peer | None = None,  # noqa: ARG002 - wherever it goes
+    ) -> Sequence[Stored]:
         return list(self._matching(query))
 
     def _matching(self, query: Query) -> Iterator[Stored]:

@@ -114,6 +114,8 @@ class Retrievable:
     held: Held
     trail: Trail
     alarm: Alarm
+    destination: Peer | None
+    """Where it is sent; None: to the peer that asked."""
 
     @property
     def sop_class_uid(self) -> str:
@@ -137,7 +139,7 @@ class Retrievable:
 
     def open(self) -> Iterator[memoryview]:
         """Give the data set in verified chunks; what cannot be given raises the alarm."""
-        self.trail.given(self.held.study_instance_uid, self.held.sop_class_uid)
+        self.trail.given(self.held.study_instance_uid, self.held.sop_class_uid, self.destination)
         try:
             yield from self.holding.recall(self.held)
         except HarmoniError as error:
@@ -174,10 +176,10 @@ class Retrieving:
         self._trail = trail
         self._alarm = alarm
 
-    def plan(self, query: Query) -> Sequence[Retrievable]:
+    def plan(self, query: Query, destination: Peer | None = None) -> Sequence[Retrievable]:
         """What a retrieval's identifier names, one instance per SOP Instance UID."""
         return [
-            Retrievable(self._holding, held, self._trail, self._alarm)
+            Retrievable(self._holding, held, self._trail, self._alarm, destination)
             for held in self._holding.plan(query)
         ]
 

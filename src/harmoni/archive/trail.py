@@ -17,13 +17,15 @@ from harmoni.dicom import text
 from harmoni.dicom.identifier import Query
 from harmoni.model.header import PATIENT_ID, STUDY_INSTANCE_UID, Header
 from harmoni.net.driver import PeerFacts
+from harmoni.policy.access import Peer
 from harmoni.runtime.clock import Clock
 
 MAX_REFUSALS: Final = 100
 """Refused handshakes that one process audits in a minute."""
 
 _MINUTE_MS: Final = 60_000
-_Key = tuple[Action, str, str]
+# Action, study, patient, and who received it if not the peer itself.
+_Key = tuple[Action, str, str, Participant]
 
 
 class AuditDoor:
@@ -164,11 +166,19 @@ class Trail:
 
     def stored(self, header: Header, sop_class_uid: str) -> None:
         """An instance came in and is durable; said before it is acknowledged."""
-        self._count(("C", header.uid(STUDY_INSTANCE_UID), _patient_id(header)), sop_class_uid)
+        study_uid, patient_id = header.uid(STUDY_INSTANCE_UID), _patient_id(header)
+        self._count(("C", study_uid, patient_id, Participant()), sop_class_uid)
 
-    def given(self, study_uid: str, sop_class_uid: str) -> None:
-        """An instance is about to be given back."""
-        self._count(("R", study_uid, ""), sop_class_uid)
+    def given(self, study_uid: str, sop_class_uid: str, destination: Peer | None) -> None:
+        """An instance is about to be given: to a destination, or back to the peer itself."""
+        other = Participant()
+        if destination is not None:
+            other = Participant(
+                hospital=self._who.hospital,
+                called_ae_title=destination.ae_title,
+                address=destination.host,
+            )
+        self._count(("R", study_uid, "", other), sop_class_uid)
 
     def asked(self, query: Query) -> None:
         """A query is answered: written before its first answer.
@@ -215,12 +225,13 @@ class Trail:
             self._transfers[key][sop_class_uid] += 1
 
     def _event(self, act: Act, key: _Key, instances: Mapping[str, int]) -> AuditEvent:
-        action, study_uid, patient_id = key
+        action, study_uid, patient_id, other = key
         return AuditEvent(
             act=act,
             at_ms=self._door.now_ms(),
             action=action,
             who=self._who,
+            other=other,
             study_uids=(study_uid,) if study_uid else (),
             patient_ids=(patient_id,) if patient_id else (),
             instances=dict(instances),

@@ -71,7 +71,7 @@ def serve_move(
         if destination is None:
             number = Status.MOVE_DESTINATION_UNKNOWN
             return retrieve.refuse(operation, number, "move destination unknown")
-        plan = handler.plan(query)
+        plan = handler.plan(query, destination)
     except HarmoniError as error:
         if channel.ended is not None:
             raise

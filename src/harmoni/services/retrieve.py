@@ -14,6 +14,7 @@ from harmoni.dicom.identifier import Query, QueryRoot
 from harmoni.dicom.status import Category, Status
 from harmoni.model.errors import HarmoniError
 from harmoni.net.driver import Channel, Message
+from harmoni.policy.access import Peer
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange, storage
 from harmoni.services.exchange import Counts, Operation, Outcome
@@ -33,8 +34,12 @@ OnPending = Callable[[Command], bool]
 class PlanHandler(Protocol):
     """What an association may do to find what to send: made for one hospital and one peer."""
 
-    def plan(self, query: Query) -> Sequence[Outgoing]:
+    def plan(self, query: Query, destination: Peer | None = None) -> Sequence[Outgoing]:
         """Give what a retrieval's identifier names: one instance per SOP Instance UID.
+
+        Args:
+            query: its unique keys were checked.
+            destination: where it goes; None: to the peer itself.
 
         Nothing held is an empty plan. Another hospital's instances do not exist.
 

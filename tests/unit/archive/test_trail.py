@@ -10,6 +10,7 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.dicom import identifier, uids
 from harmoni.model.header import PATIENT_ID, STUDY_INSTANCE_UID, Element, Header
 from harmoni.model.identifiers import WriterId
+from harmoni.policy.access import Peer, Right
 from harmoni.testing import FakeClock
 from house import element
 
@@ -87,12 +88,31 @@ def test_who_touched_a_study_is_on_record_before_its_first_instance_counts(audit
     trail = Trail(audited.door, Participant(hospital="hospital-a"))
     for _ in range(3):
         trail.stored(header(), "1.2.840.10008.5.1.4.1.1.2")
-    trail.given("1.2.3", "1.2.840.10008.5.1.4.1.1.2")
+    trail.given("1.2.3", "1.2.840.10008.5.1.4.1.1.2", None)
 
     assert [
         (Act.BEGIN_TRANSFERRING, "C", ("1.2.3",), ("4711",)),
         (Act.BEGIN_TRANSFERRING, "R", ("1.2.3",), ()),
     ] == [(each.act, each.action, each.study_uids, each.patient_ids) for each in audited.events()]
+
+
+def test_where_an_instance_was_moved_to_is_on_record(audited):
+    trail = Trail(audited.door, Participant(hospital="hospital-a", calling_ae_title="PACS_A"))
+    reading_room = Peer(
+        ae_title="READER", rights=frozenset({Right.DESTINATION}), host="192.0.2.9", port=11112
+    )
+    trail.given("1.2.3", "1.2.840.10008.5.1.4.1.1.2", reading_room)
+    trail.given("1.2.3", "1.2.840.10008.5.1.4.1.1.2", None)
+    trail.close()
+
+    assert [
+        (each.act, each.other.called_ae_title, each.other.address) for each in audited.events()
+    ] == [
+        (Act.BEGIN_TRANSFERRING, "READER", "192.0.2.9"),
+        (Act.BEGIN_TRANSFERRING, "", ""),
+        (Act.INSTANCES_TRANSFERRED, "READER", "192.0.2.9"),
+        (Act.INSTANCES_TRANSFERRED, "", ""),
+    ]
 
 
 def test_the_numbers_are_written_when_the_association_ends(audited):

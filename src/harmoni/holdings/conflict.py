@@ -85,7 +85,7 @@ class Conflicts:
             pairs = conflicts.pairs(connection, pack_id)
             # From a day before, since clocks are set back.
             since_ms = pack_id.time_ms - _DAY_MS
-            known = conflicts.recorded(connection, KIND, since_ms) if pairs else []
+            known = conflicts.recorded(connection, KIND, pack_id, since_ms) if pairs else []
         new = [each for each in self._by_difference(pairs) if _body(each, pack_id) not in known]
         for conflict in new:
             self._events.record(KIND, _body(conflict, pack_id), subject=conflict.study_instance_uid)
@@ -103,14 +103,11 @@ class Conflicts:
     def digest(self, from_ms: int, until_ms: int) -> dict[str, Counter[Difference]]:
         """How many instances each source sent in another version: source, difference, count."""
         with self._index.reader() as connection:
-            bodies = conflicts.recorded(connection, KIND, from_ms, until_ms)
-        counts: dict[str, Counter[Difference]] = {}
-        for body in bodies:
-            instances = body["instances"]
-            assert isinstance(instances, list)
-            counted = counts.setdefault(str(body["source"]), Counter())
-            counted[Difference(str(body["difference"]))] += len(instances)
-        return counts
+            rows = conflicts.counts(connection, KIND, from_ms, until_ms)
+        digest: dict[str, Counter[Difference]] = {}
+        for source, difference, count in rows:
+            digest.setdefault(source, Counter())[Difference(difference)] = count
+        return digest
 
     def _by_difference(self, pairs: Iterable[Pair]) -> list[Conflict]:
         grouped: dict[tuple[str, str, Difference], list[Pair]] = {}

@@ -77,11 +77,38 @@ def lately_sealed(connection: Connection, within_ms: int) -> list[PackId]:
 
 
 def recorded(
-    connection: Connection, kind: str, from_ms: int, until_ms: int = _NOT_YET
+    connection: Connection, kind: str, pack_id: PackId, since_ms: int
 ) -> list[Mapping[str, object]]:
-    """The bodies of a kind of facts between two times, the second excluded, oldest first."""
+    """The bodies of the facts of a kind that name a pack, recorded since then.
+
+    Args:
+        connection: from `Database.reader`.
+        kind: of facts whose body has a field `pack`.
+        pack_id: the pack.
+        since_ms: bounds what is read, in milliseconds since 1970.
+    """
     rows = connection.execute(
-        "SELECT body FROM fact WHERE kind = ? AND at_ms >= ? AND at_ms < ? ORDER BY at_ms",
-        (kind, from_ms, until_ms),
+        "SELECT body FROM fact WHERE kind = ? AND at_ms >= ? AND json_extract(body, '$.pack') = ?",
+        (kind, since_ms, pack_id.value),
     )
     return [json.loads(body) for (body,) in rows]
+
+
+def counts(
+    connection: Connection, kind: str, from_ms: int, until_ms: int
+) -> list[tuple[str, str, int]]:
+    """How many instances facts of conflicts name: source, difference, count.
+
+    Args:
+        connection: from `Database.reader`.
+        kind: of those facts.
+        from_ms: the first time that counts, in milliseconds since 1970.
+        until_ms: the first that does not.
+    """
+    rows = connection.execute(
+        "SELECT json_extract(body, '$.source'), json_extract(body, '$.difference'),"
+        " sum(json_array_length(body, '$.instances')) FROM fact"
+        " WHERE kind = ? AND at_ms >= ? AND at_ms < ? GROUP BY 1, 2 ORDER BY 1, 2",
+        (kind, from_ms, until_ms),
+    )
+    return [(str(source), str(difference), int(count)) for source, difference, count in rows]

@@ -65,7 +65,7 @@ _COLUMNS: Final = {
     ),
 }
 # What an answer says besides what lies in the tables.
-_SAID_OF_ALL: Final = {RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY}
+_SAID_OF_ALL: Final = frozenset({RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY})
 _IMAGE_COLUMNS: Final = sum(len(columns) for columns in _COLUMNS.values())
 _JOINS: Final = {
     QueryLevel.PATIENT: patient,
@@ -109,11 +109,14 @@ def statement(query: Query) -> SelectBase:
 
 
 def supports(query: Query) -> bool:
-    """Whether every key of a query is one that its answers know; others are returned empty."""
-    known = _matched_tags(query) | _SAID_OF_ALL
+    """Whether every key of a query is matched and returned; one that is not matches everything."""
+    matched, said = _matched_tags(query), set(_SAID_OF_ALL)
     if query.level is QueryLevel.IMAGE:
-        known.add(AVAILABLE_TRANSFER_SYNTAX_UID)
-    return known.issuperset(key.tag for key in query.keys)
+        said.add(AVAILABLE_TRANSFER_SYNTAX_UID)
+    return all(
+        key.tag in matched or (key.tag in said and isinstance(key.match, Universal))
+        for key in query.keys
+    )
 
 
 def _answers(connection: Connection, query: Query) -> Iterator[dict[int, str]]:

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from harmoni.dicom.identifier import Key, Query, QueryLevel
+from harmoni.dicom.identifier import INSTANCE_AVAILABILITY, Key, Query, QueryLevel
 from harmoni.dicom.matching import (
     Match,
     Range,
@@ -121,6 +121,24 @@ def test_of_several_versions_the_served_one_is_shown(database):
         for answer in ask(database, QueryLevel.IMAGE, number)
     }
     assert shown == {"1.2.3.1": "2", "1.7": "3"}
+
+
+@pytest.mark.parametrize(
+    ("level", "key", "supported"),
+    [
+        (QueryLevel.STUDY, (header.PATIENT_NAME, "PN", Wildcard("A*")), True),
+        (QueryLevel.STUDY, (find.NUMBER_OF_STUDY_RELATED_SERIES, "IS", Universal()), True),
+        (QueryLevel.STUDY, (INSTANCE_AVAILABILITY, "CS", Universal()), True),
+        (QueryLevel.STUDY, (INSTANCE_AVAILABILITY, "CS", Single("OFFLINE")), False),
+        (QueryLevel.STUDY, (header.INSTANCE_NUMBER, "IS", Universal()), False),
+        (QueryLevel.STUDY, (0x0040_0275, "SQ", Universal()), False),
+        (QueryLevel.IMAGE, (find.AVAILABLE_TRANSFER_SYNTAX_UID, "UI", Universal()), True),
+        (QueryLevel.IMAGE, (find.AVAILABLE_TRANSFER_SYNTAX_UID, "UI", Single("1.2")), False),
+    ],
+)
+def test_a_key_is_supported_when_it_is_returned_and_matched(level, key, supported):
+    query = Query(root="PATIENT", level=level, keys=(Key(*key),))
+    assert find.supports(query) is supported
 
 
 def test_instances_without_a_study_are_in_no_answer(database):

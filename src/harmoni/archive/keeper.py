@@ -1,13 +1,14 @@
 """The keeper: finishes packs, flushes the index, decides commitments. Never in a sender's way."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from harmoni.archive.site import ArchiveSite
 from harmoni.holdings.conflict import Conflict, Difference
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import HarmoniError
+from harmoni.model.identifiers import PackId
 from harmoni.net.http import Health
 from harmoni.runtime.log import Log
 from harmoni.runtime.metrics import Metrics
@@ -45,7 +46,7 @@ class Keeper:
             "Instances that came again in another version, by what differs.",
             ["hospital", "difference"],
         )
-        self._looked_again: set[str] = set()
+        self._looked_at: set[str] = set()
         self._digested_day: dict[str, int] = {}
         self._damaged = metrics.counter(
             "instances_damaged", "Acknowledged members that do not verify.", ["hospital"]
@@ -93,9 +94,6 @@ class Keeper:
     def _keep(self, holding: Holding) -> dict[str, str]:
         hospital = str(holding.hospital)
         holding.index.flush_if_changed()
-        if hospital not in self._looked_again:
-            self._tell(hospital, holding.conflicts.look_again())
-            self._looked_again.add(hospital)
         finished, failures = holding.sealer.finish_free()
         for each in finished:
             if each.sealed is not None:
@@ -112,15 +110,28 @@ class Keeper:
                 cut_bytes=each.cut_bytes,
                 damaged=len(each.damaged),
             )
-            if each.sealed is not None:
-                self._tell(hospital, holding.conflicts.look(each.sealed.pack_id))
-        self._digest_conflicts(holding)
         self._look_for_packs(holding)
         holding.commitments.resolve_all()
+        self._look_for_conflicts(
+            holding, [each.sealed.pack_id for each in finished if each.sealed is not None]
+        )
+        self._digest_conflicts(holding)
         holding.events.retire(self._archive.config.pack.quiet_s)
         return {f"{hospital}/{name}": why for name, why in failures.items()}
 
-    def _tell(self, hospital: str, conflicts: Sequence[Conflict]) -> None:
+    def _look_for_conflicts(self, holding: Holding, sealed: Sequence[PackId]) -> None:
+        """Look at what was sealed in this round; at start, or after a failed look, further back."""
+        hospital = str(holding.hospital)
+        if hospital not in self._looked_at:
+            self._tell(hospital, holding.conflicts.look_again())
+            self._looked_at.add(hospital)
+            return
+        self._looked_at.discard(hospital)
+        for pack_id in sealed:
+            self._tell(hospital, holding.conflicts.look(pack_id))
+        self._looked_at.add(hospital)
+
+    def _tell(self, hospital: str, conflicts: Iterable[Conflict]) -> None:
         """Raise the alarm where pixels differ; the rest waits for the digest."""
         for conflict in conflicts:
             count = len(conflict.pairs)

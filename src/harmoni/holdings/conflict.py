@@ -72,11 +72,11 @@ class Conflicts:
         self._events = events
         self._recall = recall
 
-    def look(self, pack_id: PackId) -> list[Conflict]:
+    def look(self, pack_id: PackId) -> Iterator[Conflict]:
         """Compare what a sealed pack holds with what was sealed before it, and record it.
 
-        Returns:
-            What is recorded now; what was before is passed over.
+        Yields:
+            Each conflict once it is recorded; what was before is passed over.
 
         Raises:
             OutOfResources, StorageFailed: it is not recorded; look again.
@@ -86,19 +86,21 @@ class Conflicts:
             # From a day before, since clocks are set back.
             since_ms = pack_id.time_ms - _DAY_MS
             known = conflicts.recorded(connection, KIND, pack_id, since_ms) if pairs else []
-        new = [each for each in self._by_difference(pairs) if _body(each, pack_id) not in known]
-        for conflict in new:
-            self._events.record(KIND, _body(conflict, pack_id), subject=conflict.study_instance_uid)
-        return new
+        for conflict in self._by_difference(pairs):
+            body = _body(conflict, pack_id)
+            if body not in known:
+                self._events.record(KIND, body, subject=conflict.study_instance_uid)
+                yield conflict
 
-    def look_again(self) -> list[Conflict]:
+    def look_again(self) -> Iterator[Conflict]:
         """Look at what was sealed in the last day before the newest seal.
 
         Called at start: the keeper before may have died between a seal and its look.
         """
         with self._index.reader() as connection:
             lately = conflicts.lately_sealed(connection, within_ms=_DAY_MS)
-        return [conflict for pack_id in lately for conflict in self.look(pack_id)]
+        for pack_id in lately:
+            yield from self.look(pack_id)
 
     def digest(self, from_ms: int, until_ms: int) -> dict[str, Counter[Difference]]:
         """How many instances each source sent in another version: source, difference, count."""

@@ -128,3 +128,22 @@ def test_differing_pixels_raise_the_alarm_and_a_differing_header_waits_for_the_d
     }
     keeper.tick()
     assert len([event for event, _ in keeper._log.told if event == "conflicts of yesterday"]) == 1
+
+
+def test_what_could_not_be_looked_at_is_looked_at_in_the_next_round(archive, keeper, monkeypatch):
+    house = archive.houses[FIRST]
+    let_go(house)
+    keeper.tick()
+    house.store(houses.data_set(pixels=b"\1\2"))
+    house.holding.recorder.packs.retire_all()
+
+    def full(*_args, **_options):
+        raise StorageFailed("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.holding.events, "record", full)
+        keeper.tick()
+    assert not keeper.health().healthy
+    keeper.tick()
+    assert keeper.health().healthy
+    assert [event for event, _ in keeper._log.told].count("pixels differ") == 1

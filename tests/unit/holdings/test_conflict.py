@@ -99,9 +99,9 @@ def test_looking_again_records_nothing_twice_and_what_was_missed_once(house):
     house.store(houses.data_set(1, pixels=b"\1\2"), 1)
     house.seal()
 
-    first = house.holding.conflicts.look_again()
+    first = list(house.holding.conflicts.look_again())
     assert [conflict.difference for conflict in first] == [Difference.PIXELS]
-    assert house.holding.conflicts.look_again() == []
+    assert list(house.holding.conflicts.look_again()) == []
     assert len(facts(house)) == 1
 
 

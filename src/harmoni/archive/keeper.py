@@ -1,14 +1,13 @@
 """The keeper: finishes packs, flushes the index, decides commitments. Never in a sender's way."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from harmoni.archive.site import ArchiveSite
 from harmoni.holdings.conflict import Conflict, Difference
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import HarmoniError
-from harmoni.model.identifiers import PackId
 from harmoni.net.http import Health
 from harmoni.runtime.log import Log
 from harmoni.runtime.metrics import Metrics
@@ -17,6 +16,8 @@ TICK_S: Final = 1.0
 _LATE_S: Final = 900.0
 """A round that finishes many big packs takes minutes, but not this long."""
 _DAY_MS: Final = 86_400_000
+_COMPARE_S: Final = 5.0
+"""How long a round goes on comparing one hospital's packs for conflicts."""
 _LOOK_S: Final = 3600.0
 """How often every sealed pack's file is looked for."""
 
@@ -46,7 +47,6 @@ class Keeper:
             "Instances that came again in another version, by what differs.",
             ["hospital", "difference"],
         )
-        self._looked_at: set[str] = set()
         self._digested_day: dict[str, int] = {}
         self._damaged = metrics.counter(
             "instances_damaged", "Acknowledged members that do not verify.", ["hospital"]
@@ -111,25 +111,12 @@ class Keeper:
                 damaged=len(each.damaged),
             )
         self._look_for_packs(holding)
-        holding.commitments.resolve_all()
-        self._look_for_conflicts(
-            holding, [each.sealed.pack_id for each in finished if each.sealed is not None]
-        )
-        self._digest_conflicts(holding)
+        holding.commitments.resolve_all(all_finished=not failures)
         holding.events.retire(self._archive.config.pack.quiet_s)
+        self._tell(hospital, holding.conflicts.compare(_COMPARE_S))
+        self._digest_conflicts(holding)
+        failures |= {str(pack_id): why for pack_id, why in holding.conflicts.failures.items()}
         return {f"{hospital}/{name}": why for name, why in failures.items()}
-
-    def _look_for_conflicts(self, holding: Holding, sealed: Sequence[PackId]) -> None:
-        """Look at what was sealed in this round; at start, or after a failed look, further back."""
-        hospital = str(holding.hospital)
-        if hospital not in self._looked_at:
-            self._tell(hospital, holding.conflicts.look_again())
-            self._looked_at.add(hospital)
-            return
-        self._looked_at.discard(hospital)
-        for pack_id in sealed:
-            self._tell(hospital, holding.conflicts.look(pack_id))
-        self._looked_at.add(hospital)
 
     def _tell(self, hospital: str, conflicts: Iterable[Conflict]) -> None:
         """Raise the alarm where pixels differ; the rest waits for the digest."""
@@ -152,7 +139,6 @@ class Keeper:
         hospital, today = str(holding.hospital), self._archive.clock.now_ms() // _DAY_MS
         if self._digested_day.get(hospital) == today:
             return
-        self._digested_day[hospital] = today
         digest = holding.conflicts.digest((today - 1) * _DAY_MS, today * _DAY_MS)
         for source, counts in digest.items():
             self._log.info(
@@ -161,6 +147,7 @@ class Keeper:
                 source=source,
                 **{difference.value: counts[difference] for difference in Difference},
             )
+        self._digested_day[hospital] = today
 
     def _look_for_packs(self, holding: Holding) -> None:
         hospital, now_s = str(holding.hospital), self._archive.clock.monotonic_s()

@@ -85,6 +85,7 @@ def parse_query(data: bytes, transfer_syntax_uid: str, root: QueryRoot) -> Query
         level=_level(found, root),
         keys=tuple(_key(found[tag], character_set) for tag in tags),
         character_set=character_set,
+        private_keys=any(tag >> 16 & 1 for tag in found),
         received=data,
     )
 

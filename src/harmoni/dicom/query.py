@@ -93,6 +93,8 @@ class Query:
     """In the order of the identifier; without Query/Retrieve Level and character set."""
     character_set: bytes = b""
     """Specific Character Set (0008,0005) of the request, raw; empty when absent."""
+    private_keys: bool = False
+    """Whether private keys were asked for; they are never answered."""
     received: bytes = field(default=b"", compare=False, repr=False)
     """The identifier as it was received, for the audit trail; empty for a composed query."""
 

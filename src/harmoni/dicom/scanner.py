@@ -140,8 +140,8 @@ class Scanner:
     broken: str | None
     """Why the scan ended before its time; None when nothing was wrong."""
     stopped_at: int | None
-    """Where the first element behind the last tag begins, in bytes from the start of the (inflated)
-    data set; None while it has not come."""
+    """Where the value of the first element behind the last tag begins, in bytes from the start of
+    the (inflated) data set; None while it has not come."""
 
     def __init__(self, syntax: TransferSyntax, last_tag: int = _LAST_TAG) -> None:
         self.broken = None
@@ -287,7 +287,7 @@ class Scanner:
                 tag = group << 16 | element
                 vr = b""
             if tag > last_tag:
-                self.stopped_at = self._position + position
+                self.stopped_at = self._position + value_position
                 self._done = True
                 break
             elements += 1

@@ -124,10 +124,15 @@ class Commitments:
         with self._index.write(durable=True) as connection:
             commitment.answered(connection, requester, transaction_uid, self._clock.now_ms())
 
-    def resolve_all(self) -> int:
+    def resolve_all(self, *, all_finished: bool = True) -> int:
         """Look at every open transaction: ask for seals, and make final what can be.
 
         Called every second by the keeper.
+
+        Args:
+            all_finished: whether every pack that nobody holds is finished. While one is not, an
+                instance whose row was lost may lie in it, so nobody is told at once that it is
+                unknown.
 
         Returns:
             The number of transactions that became final.
@@ -147,14 +152,19 @@ class Commitments:
             )
             with self._index.reader() as connection:
                 transaction = commitment.transaction(connection, *key)
-            resolved += transaction is not None and self._resolve(transaction)
+            resolved += transaction is not None and self._resolve(
+                transaction, all_finished=all_finished
+            )
         return resolved
 
-    def _resolve(self, transaction: Transaction) -> bool:
+    def _resolve(self, transaction: Transaction, *, all_finished: bool) -> bool:
         with self._index.reader() as connection:
             meant = commitment.copies(connection, transaction)
         now_ms = self._clock.now_ms()
-        in_grace = now_ms < transaction.grace_until_ms
+        grace_until_ms = transaction.grace_until_ms
+        if not all_finished:
+            grace_until_ms = transaction.accepted_at_ms + int(self._policy.grace_s * 1000)
+        in_grace = now_ms < grace_until_ms
         outcomes = [self._outcome(reference, held, in_grace=in_grace) for reference, held in meant]
         if _WAITING in outcomes:
             self._ask_for_seals([held for _, copies in meant for held in copies])

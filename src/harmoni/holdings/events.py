@@ -65,7 +65,8 @@ class EventRecorder:
             subject: the study or patient that it names, "" for none.
 
         Raises:
-            OutOfResources, StorageFailed: it is not recorded.
+            OutOfResources, StorageFailed: nobody may rely on it. It may be recorded all the same,
+                where only the index failed, so a second try can leave a second event.
         """
         told = event.Event(
             kind=kind,

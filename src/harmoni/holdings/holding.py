@@ -192,7 +192,9 @@ class Holding:
     @cached_property
     def conflicts(self) -> Conflicts:
         """Finds out what several versions of an instance differ in."""
-        return Conflicts(index=self.index, events=self.events, recall=self.recall)
+        return Conflicts(
+            index=self.index, events=self.events, recall=self.recall, clock=self._site.clock
+        )
 
     def rebuilder(self) -> Rebuilder:
         """A fresh run of `vault rebuild`."""

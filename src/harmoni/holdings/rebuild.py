@@ -13,7 +13,7 @@ from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.survey import survey
-from harmoni.index import commitment, copies, equality, ingest, lookup, packs
+from harmoni.index import commitment, conflicts, copies, equality, ingest, lookup, packs
 from harmoni.index.database import Connection, Database
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
@@ -110,6 +110,8 @@ class Rebuilder:
             # Lost or unreadable: nothing can be compared or taken over, and nobody can write.
             self._catch_up(fresh, None)
             self._name_missing(fresh)
+            with fresh.write() as target:
+                conflicts.take_over(None, target)
             # Nobody would ever write the rows of sealed packs again.
             fresh.flush()
             make_live(self._files, self._layout, index_id)
@@ -120,6 +122,7 @@ class Rebuilder:
             self._name_missing(fresh)
             with fresh.write(durable=True) as target:
                 commitment.take_over(connection, target)
+                conflicts.take_over(connection, target)
             with fresh.reader() as rebuilt:
                 equal = equality.digest(connection) == equality.digest(rebuilt)
             make_live(self._files, self._layout, index_id)

@@ -1,103 +1,92 @@
-"""Which instances are held in several versions, and what was found out about them."""
+"""Which instances are held in several versions, and which packs were compared for that.
 
-import json
-from collections.abc import Mapping
+A pack is compared once, after it is sealed, with those that were compared before it. So each pair
+comes up with the pack that is compared second, whatever clocks say.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Final
 
-from harmoni.index import lookup, packs
+from harmoni.index import lookup
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.model.identifiers import PackId
-from harmoni.model.instance import Location
+from harmoni.model.instance import Identity
 from harmoni.sealing.pack import PackKind
-
-_NOT_YET: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two versions of one SOP Instance, both sealed."""
+    """Two versions of one SOP Instance."""
 
     held: Held
-    """The version that was sealed second."""
+    """The version that came up second."""
     before: Held
-    """The first of those that were sealed before it."""
+    """The earlier version that it is best compared with."""
 
 
-def pairs(connection: Connection, pack_id: PackId) -> list[Pair]:
-    """The versions that a pack brings of instances which other versions were sealed of before.
-
-    A pair comes up once, with the pack that is sealed second: versions in packs that are still open
-    do not count. A further copy of a version that is sealed already makes no pair.
-
-    Args:
-        connection: from `Database.reader`.
-        pack_id: a sealed pack.
-    """
-    sealed_order = _SealedOrder(connection)
-    found = []
-    for held in lookup.members_with_other_copies(connection, pack_id):
-        mine = sealed_order.place(held)
-        before = [
-            (place, copy)
-            for copy in lookup.versions(connection, held.sop_instance_uid)
-            if (place := sealed_order.place(copy)) < mine
-        ]
-        if before and all(copy.identity != held.identity for _, copy in before):
-            found.append(Pair(held=held, before=min(before, key=itemgetter(0))[1]))
-    return found
-
-
-class _SealedOrder:
-    """The order in which copies were sealed; those in open packs come last."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sealed_at_ms: dict[PackId, int] = {}
-
-    def place(self, copy: Held) -> tuple[int, Location]:
-        pack_id = copy.location.pack_id
-        if pack_id not in self._sealed_at_ms:
-            row = packs.pack(self._connection, pack_id)
-            sealed = None if row is None else row.sealed
-            self._sealed_at_ms[pack_id] = _NOT_YET if sealed is None else sealed.sealed_at_ms
-        return self._sealed_at_ms[pack_id], copy.location
-
-
-def lately_sealed(connection: Connection, within_ms: int) -> list[PackId]:
-    """The packs of instances that were sealed up to so long before the newest of them."""
+def waiting(connection: Connection) -> list[PackId]:
+    """The sealed packs of instances that are not compared yet, lowest id first."""
     rows = connection.execute(
-        "SELECT pack_id FROM pack WHERE kind = ?1 AND sealed_at_ms >="
-        " (SELECT max(sealed_at_ms) FROM pack WHERE kind = ?1) - ?2 ORDER BY pack_id",
-        (PackKind.INSTANCES, within_ms),
+        "SELECT pack_id FROM pack WHERE compared = 0 AND kind = ? AND sealed_at_ms IS NOT NULL"
+        " ORDER BY pack_id",
+        (PackKind.INSTANCES,),
     )
     return [PackId(pack_id) for (pack_id,) in rows]
 
 
-def recorded(
-    connection: Connection, kind: str, pack_id: PackId, since_ms: int
-) -> list[Mapping[str, object]]:
-    """The bodies of the facts of a kind that name a pack, recorded since then.
+def compared(connection: Connection, pack_ids: Iterable[PackId]) -> None:
+    """Note that packs were compared; those that are not known are passed over."""
+    connection.executemany(
+        "UPDATE pack SET compared = 1 WHERE pack_id = ?", [(pack_id.value,) for pack_id in pack_ids]
+    )
+
+
+def take_over(source: Connection | None, target: Connection) -> None:
+    """Let a rebuilt index wait for what the old one waited for, and for nothing else.
+
+    Args:
+        source: the old index; None when it is lost, and with it what was still to be compared.
+        target: the rebuilt one.
+    """
+    target.execute("UPDATE pack SET compared = 1 WHERE sealed_at_ms IS NOT NULL")
+    still = [] if source is None else waiting(source)
+    target.executemany(
+        "UPDATE pack SET compared = 0 WHERE pack_id = ?", [(pack_id.value,) for pack_id in still]
+    )
+
+
+def pairs(connection: Connection, pack_id: PackId) -> list[Pair]:
+    """The new versions that a pack brings, each with an earlier one of its SOP Instance.
+
+    Earlier are those in packs that were compared, and those before it in the pack itself. Of
+    several the first with the same transfer syntax is taken, since more can be told of it, or else
+    the first; and of its copies one that is sound, if there is one.
 
     Args:
         connection: from `Database.reader`.
-        kind: of facts whose body has a field `pack`.
-        pack_id: the pack.
-        since_ms: bounds what is read, in milliseconds since 1970.
+        pack_id: a pack that waits to be compared.
     """
-    rows = connection.execute(
-        "SELECT body FROM fact WHERE kind = ? AND at_ms >= ? AND json_extract(body, '$.pack') = ?",
-        (kind, since_ms, pack_id.value),
-    )
-    return [json.loads(body) for (body,) in rows]
+    members = lookup.members_with_other_copies(connection, pack_id)
+    found: list[Pair] = []
+    for uid in dict.fromkeys(held.sop_instance_uid for held in members):
+        copies = lookup.versions(connection, uid)
+        known: dict[Identity, list[Held]] = {}
+        for copy in _of_compared_packs(connection, copies, pack_id):
+            known.setdefault(copy.identity, []).append(copy)
+        for held in (copy for copy in copies if copy.location.pack_id == pack_id):
+            if known and held.identity not in known:
+                found.append(Pair(held=held, before=_best(held, known)))
+            known.setdefault(held.identity, []).append(held)
+    return found
 
 
 def counts(
     connection: Connection, kind: str, from_ms: int, until_ms: int
 ) -> list[tuple[str, str, int]]:
-    """How many instances facts of conflicts name: source, difference, count.
+    """How many versions facts of conflicts name: source, difference, count.
+
+    A fact that was recorded twice, after a crash or a failure in between, counts once.
 
     Args:
         connection: from `Database.reader`.
@@ -106,9 +95,38 @@ def counts(
         until_ms: the first that does not.
     """
     rows = connection.execute(
-        "SELECT json_extract(body, '$.source'), json_extract(body, '$.difference'),"
-        " sum(json_array_length(body, '$.instances')) FROM fact"
-        " WHERE kind = ? AND at_ms >= ? AND at_ms < ? GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT source, difference, count(*) FROM (SELECT DISTINCT"
+        " json_extract(body, '$.source') AS source,"
+        " json_extract(body, '$.difference') AS difference,"
+        " json_extract(one.value, '$.sop_instance_uid'), json_extract(one.value, '$.sha256')"
+        " FROM fact, json_each(fact.body, '$.instances') AS one"
+        " WHERE fact.kind = ? AND fact.at_ms >= ? AND fact.at_ms < ?)"
+        " GROUP BY source, difference ORDER BY source, difference",
         (kind, from_ms, until_ms),
     )
     return [(str(source), str(difference), int(count)) for source, difference, count in rows]
+
+
+def _of_compared_packs(
+    connection: Connection, copies: Iterable[Held], pack_id: PackId
+) -> list[Held]:
+    """Those copies that lie in other packs which were compared before."""
+    return [
+        copy
+        for copy in copies
+        if copy.location.pack_id != pack_id and _is_compared(connection, copy.location.pack_id)
+    ]
+
+
+def _is_compared(connection: Connection, pack_id: PackId) -> bool:
+    row = connection.execute(
+        "SELECT compared FROM pack WHERE pack_id = ?", (pack_id.value,)
+    ).fetchone()
+    return row is not None and row[0] == 1
+
+
+def _best(held: Held, known: dict[Identity, list[Held]]) -> Held:
+    syntax = held.identity.transfer_syntax_uid
+    same_syntax = (identity for identity in known if identity.transfer_syntax_uid == syntax)
+    copies = known[next(same_syntax, next(iter(known)))]
+    return next((copy for copy in copies if copy.sound), copies[0])

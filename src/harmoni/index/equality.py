@@ -2,7 +2,7 @@
 
 Rows are read by their names (UIDs, pack ids), never by internal numbers, and in the order of those
 names; so it does not matter in which order they were written. What stands in the database alone
-(transactions, requests, damage flags, notes of durability) is left out.
+(transactions, requests, flags of damage and comparison) is left out.
 """
 
 import hashlib

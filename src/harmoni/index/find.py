@@ -113,7 +113,7 @@ def supports(query: Query) -> bool:
     matched, said = _matched_tags(query), set(_SAID_OF_ALL)
     if query.level is QueryLevel.IMAGE:
         said.add(AVAILABLE_TRANSFER_SYNTAX_UID)
-    return all(
+    return not query.private_keys and all(
         key.tag in matched or (key.tag in said and isinstance(key.match, Universal))
         for key in query.keys
     )

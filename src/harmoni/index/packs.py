@@ -1,8 +1,8 @@
 """Packs as the index knows them, and what passes through it between their writers and the keeper.
 
 A pack's facts come from the store and are rebuilt with it: that it was opened, that it was sealed
-and as what. Bookkeeping that a rebuild need not know are requests to seal early and flags of
-damage.
+and as what. Bookkeeping that a rebuild need not know are requests to seal early, flags of damage,
+and whether a pack was compared for conflicts (index/conflicts.py).
 """
 
 from collections.abc import Iterable

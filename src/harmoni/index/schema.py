@@ -8,8 +8,8 @@ same SOP Instance UID. Patient, study and series rows say what their *first* ins
 with the lowest (pack id, sequence), so they do not depend on the order of arrival.
 
 Derived from the store, gone and rebuilt at will: everything but `commitment`,
-`commitment_reference`, `seal_request` and `flush`, and the column `instance.damaged`. Internal
-numbers (`*_no`) mean nothing outside one database file.
+`commitment_reference`, `seal_request` and `flush`, and the columns `instance.damaged` and
+`pack.compared`. Internal numbers (`*_no`) mean nothing outside one database file.
 
 Bytes count: an archive holds hundreds of millions of instances. Their table has no rowid, is keyed
 by (series, pack, sequence) so that rows of a series lie together and come in order, and finds a SOP
@@ -29,6 +29,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     literal_column,
+    text,
 )
 
 metadata: Final = MetaData(
@@ -149,7 +150,10 @@ pack: Final = Table(
     Column("sha256", BLOB),
     Column("root", BLOB),
     Column("sealed_at_ms", Integer),
+    # 1 once its instances were compared with other versions of theirs.
+    Column("compared", Integer, nullable=False, server_default=text("0")),
     Index(None, "state"),
+    Index(None, "compared", sqlite_where=literal_column("compared") == literal_column("0")),
 )
 
 instance: Final = Table(
@@ -199,7 +203,7 @@ commitment: Final = Table(
     Column("transaction_uid", Text, nullable=False),
     Column("accepted_at_ms", Integer, nullable=False),
     # Until then what is unknown may still arrive.
-    Column("grace_until_ms", Integer, nullable=False),
+    Column("grace_until_ms", Integer, nullable=False, server_default=text("0")),
     # Null until every reference is final, and until the report was answered.
     Column("resolved_at_ms", Integer),
     Column("answered_at_ms", Integer),

@@ -96,6 +96,7 @@ def test_every_kind_of_key_is_read(uid: str) -> None:
     assert query == Query(
         root="STUDY",
         level=QueryLevel.STUDY,
+        private_keys=True,
         character_set=b"ISO_IR 126",
         keys=(
             Key(0x00080020, "DA", Range("20260101", "20260131")),

@@ -156,3 +156,12 @@ def test_a_requester_with_too_much_that_waits_is_asked_to_come_later(house, monk
     house.holding.commitments.accept("OTHER", "1.2.4", [reference(1)])
 
     assert house.holding.commitments.waiting() == 2
+
+
+def test_nobody_is_told_at_once_while_a_pack_is_unfinished(house):
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)], at_once=True)
+    house.holding.commitments.resolve_all(all_finished=False)
+    assert house.holding.commitments.due(REQUESTER) == []
+    house.holding.commitments.resolve_all()
+    [due] = house.holding.commitments.due(REQUESTER)
+    assert [item.failure_reason for item in due.references] == [0x0112]

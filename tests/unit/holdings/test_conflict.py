@@ -8,19 +8,25 @@ import house as houses
 from harmoni.dicom import uids
 from harmoni.holdings.conflict import Difference, pixels_sha256
 from harmoni.holdings.record import Announced
+from harmoni.model.errors import Damaged, OutOfResources, StorageFailed
 from harmoni.model.instance import Origin
 
 EXPLICIT = uids.storage_transfer_syntax(uids.EXPLICIT_VR_LITTLE_ENDIAN)
+IMPLICIT = uids.storage_transfer_syntax(uids.IMPLICIT_VR_LITTLE_ENDIAN)
 JPEG = uids.storage_transfer_syntax("1.2.840.10008.1.2.4.50")
 DAY_MS = 86_400_000
 
 
 def look(house):
-    """Seal everything, and look at each pack as the keeper does."""
+    """Seal everything, and compare as the keeper does."""
+    house.seal()
+    return compare(house)
+
+
+def compare(house):
     return [
         (conflict.source, conflict.difference, len(conflict.pairs))
-        for finished in house.seal()
-        for conflict in house.holding.conflicts.look(finished.pack_id)
+        for conflict in house.holding.conflicts.compare(60)
     ]
 
 
@@ -28,6 +34,13 @@ def facts(house):
     with house.holding.index.reader() as connection:
         rows = connection.execute("SELECT body FROM fact WHERE kind = 'conflict'").fetchall()
     return [json.loads(body) for (body,) in rows]
+
+
+def damage(house, held):
+    [pack] = house.files(f"packs/**/{held.location.pack_id}.tar")
+    with pack.open("r+b") as file:
+        file.seek(held.location.offset + 300)
+        file.write(b"\0" * 40)
 
 
 def store_as(house, data, syntax):
@@ -76,12 +89,9 @@ def test_another_transfer_syntax_is_a_class_of_its_own(house):
 def test_what_cannot_be_compared_counts_as_pixels(house):
     store_as(house, houses.data_set(1), EXPLICIT)
     house.seal()
-    [pack] = house.files("packs/**/*.tar")
+    compare(house)
+    damage(house, house.versions(1)[0])
     store_as(house, houses.data_set(1, name="OTHER"), EXPLICIT)
-    held = house.versions(1)[0]
-    with pack.open("r+b") as file:
-        file.seek(held.location.offset + 300)
-        file.write(b"\0" * 40)
     assert look(house) == [("CT_A", Difference.PIXELS, 1)]
     assert house.versions(1)[0].damaged
 
@@ -93,16 +103,111 @@ def test_an_identical_one_again_is_no_conflict(house):
     assert facts(house) == []
 
 
-def test_looking_again_records_nothing_twice_and_what_was_missed_once(house):
+def test_what_was_compared_is_not_compared_again_and_what_waits_is(house):
     house.store(houses.data_set(1), 1)
     house.seal()
     house.store(houses.data_set(1, pixels=b"\1\2"), 1)
     house.seal()
 
-    first = list(house.holding.conflicts.look_again())
-    assert [conflict.difference for conflict in first] == [Difference.PIXELS]
-    assert list(house.holding.conflicts.look_again()) == []
+    assert compare(house) == [("CT_A", Difference.PIXELS, 1)]
+    assert compare(house.again()) == []
     assert len(facts(house)) == 1
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_rebuilt_index_compares_nothing_again_and_what_still_waits_if_that_is_known(house, lost):
+    for values in ({}, {"pixels": b"\1\2"}, {"name": "MERGED^NAME"}):
+        house.store(houses.data_set(1, **values), 1)
+        house.seal()
+        if values != {"name": "MERGED^NAME"}:
+            compare(house)
+    if lost:
+        for path in house.files("index/**/*.sqlite*"):
+            path.unlink()
+        house = house.again()
+    house.holding.rebuilder().rebuild()
+    assert compare(house.again()) == ([] if lost else [("CT_A", Difference.HEADER, 1)])
+
+
+def test_a_clock_that_is_set_back_hides_no_conflict(house):
+    house.store(houses.data_set(1), 1)
+    assert look(house) == []
+    house.clock.advance(-3600)
+    house.store(houses.data_set(1, pixels=b"\1\2"), 1)
+    assert look(house) == [("CT_A", Difference.PIXELS, 1)]
+
+
+@pytest.mark.parametrize("syntax", [JPEG, IMPLICIT])
+def test_another_syntax_hides_no_changed_pixels(house, syntax):
+    store_as(house, houses.data_set(1), EXPLICIT)
+    store_as(house, houses.data_set(1), syntax)
+    assert look(house) == [("CT_A", Difference.SYNTAX, 1)]
+    store_as(house, houses.data_set(1, pixels=b"\1\2"), syntax)
+    assert look(house) == [("CT_A", Difference.PIXELS, 1)]
+
+
+def test_the_sound_one_of_several_copies_is_compared(house):
+    store_as(house, houses.data_set(1), EXPLICIT)
+    house.seal()
+    damage(house, house.versions(1)[0])
+    with pytest.raises(Damaged):
+        house.recall(house.versions(1)[0])
+    store_as(house, houses.data_set(1), EXPLICIT)
+    assert look(house) == []
+    store_as(house, houses.data_set(1, name="MERGED^NAME"), EXPLICIT)
+    assert look(house) == [("CT_A", Difference.HEADER, 1)]
+
+
+def test_a_pack_that_cannot_be_read_holds_up_no_other_and_is_tried_again(house, monkeypatch):
+    for number in (1, 2):
+        house.store(houses.data_set(number), number)
+    look(house)
+    for number in (1, 2):
+        house.store(houses.data_set(number, name="MERGED^NAME"), number)
+        house.seal()
+    conflicts = house.holding.conflicts
+    real = conflicts._recall
+
+    def bad_sector(held):
+        if held.sop_instance_uid == houses.uid(1):
+            raise StorageFailed("planted")
+        return real(held)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conflicts, "_recall", bad_sector)
+        assert compare(house) == [("CT_A", Difference.HEADER, 1)]
+    assert len(conflicts.failures) == 1
+    assert compare(house) == []
+    house.clock.advance(60)
+    assert compare(house) == [("CT_A", Difference.HEADER, 1)]
+    assert conflicts.failures == {}
+
+
+def test_of_many_versions_in_one_pack_each_is_paired_once(house):
+    for number in range(40):
+        house.store(houses.data_set(1, name=f"NAME{number}"), 1)
+    assert look(house) == [("CT_A", Difference.HEADER, 39)]
+
+
+def test_an_event_that_was_recorded_twice_counts_once_in_the_digest(house, monkeypatch):
+    house.store(houses.data_set(1), 1)
+    look(house)
+    house.store(houses.data_set(1, name="MERGED^NAME"), 1)
+    house.seal()
+
+    def full(*_args, **_options):
+        raise OutOfResources("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.holding.events._index, "write", full)
+        compare(house)
+    house.clock.advance(60)
+    compare(house)
+    house.holding.events.retire()
+    house.finish()
+    assert len(facts(house)) == 2
+    digest = house.holding.conflicts.digest(0, house.clock.now_ms() + DAY_MS)
+    assert dict(digest["CT_A"]) == {Difference.HEADER: 1}
 
 
 def test_a_digest_counts_instances_by_source_and_difference(house):

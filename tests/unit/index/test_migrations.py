@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
@@ -11,9 +13,12 @@ from index_samples import KEY
 
 
 def tables_of(connection: sqlalchemy.Connection) -> dict[str, set[str]]:
-    """The lines of each table's and index's statement; their order says nothing."""
+    """What stands between commas and line ends of each statement; its order says nothing."""
     rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {name: {line.strip(" \t,") for line in sql.splitlines()} for name, sql in rows}
+    return {
+        name: {re.sub(r"[\s)]", "", part) for part in re.split(r"[,\n]", sql)} - {""}
+        for name, sql in rows
+    }
 
 
 def in_memory() -> sqlalchemy.Engine:
@@ -30,6 +35,24 @@ def test_all_revisions_make_what_the_schema_says():
             revision = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
             assert revision.scalar_one() == migrations.REVISION
             assert connection.exec_driver_sql("SELECT count(*) FROM flush").scalar_one() == 1
+
+
+def test_a_database_of_the_first_revision_keeps_its_rows_and_its_grace():
+    with in_memory().begin() as connection:
+        migrations.migrate(connection, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO commitment (requester, transaction_uid, accepted_at_ms)"
+            " VALUES ('GW', '1.2', 1000)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO pack (pack_id, kind, state, sealed_at_ms)"
+            " VALUES ('a', 'instances', 'sealed', 1), ('b', 'instances', 'open', NULL)"
+        )
+        migrations.migrate(connection)
+        grace = connection.exec_driver_sql("SELECT grace_until_ms FROM commitment").scalar_one()
+        assert grace == 601_000
+        rows = connection.exec_driver_sql("SELECT pack_id, compared FROM pack ORDER BY pack_id")
+        assert [tuple(row) for row in rows] == [("a", 1), ("b", 0)]
 
 
 def test_the_newest_revision_is_the_one_that_the_program_names():

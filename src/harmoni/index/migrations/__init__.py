@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from harmoni.index import schema
 from harmoni.model.errors import ConfigurationError
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The newest revision; a database has it after `Database.create` and `Database.open`."""
 
 
@@ -31,14 +31,18 @@ def create(connection: sqlalchemy.Connection) -> None:
     MigrationContext.configure(connection).stamp(script, REVISION)
 
 
-def migrate(connection: sqlalchemy.Connection) -> None:
-    """Bring a database to the present schema from whichever revision it has, or from none.
+def migrate(connection: sqlalchemy.Connection, revision: str = REVISION) -> None:
+    """Bring a database to a newer schema from whichever revision it has, or from none.
+
+    Args:
+        connection: in a transaction.
+        revision: which schema; the present one.
 
     Raises:
         ConfigurationError: its revision is unknown: a newer program wrote it.
     """
     try:
-        command.upgrade(_configuration(connection), REVISION)
+        command.upgrade(_configuration(connection), revision)
     except CommandError as error:
         raise ConfigurationError(
             f"the index has a schema that this version does not know ({error}): run the newer "

@@ -18,7 +18,6 @@ def upgrade() -> None:
         sa.Column("requester", sa.Text(), nullable=False),
         sa.Column("transaction_uid", sa.Text(), nullable=False),
         sa.Column("accepted_at_ms", sa.Integer(), nullable=False),
-        sa.Column("grace_until_ms", sa.Integer(), nullable=False),
         sa.Column("resolved_at_ms", sa.Integer(), nullable=True),
         sa.Column("answered_at_ms", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("commitment_no", name=op.f("pk_commitment")),
@@ -64,6 +63,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.BLOB(), nullable=True),
         sa.Column("root", sa.BLOB(), nullable=True),
         sa.Column("sealed_at_ms", sa.Integer(), nullable=True),
+        sa.Column("durable_sequence", sa.Integer(), server_default="-1", nullable=False),
         sa.PrimaryKeyConstraint("pack_no", name=op.f("pk_pack")),
         sa.UniqueConstraint("pack_id", name=op.f("uq_pack_pack_id")),
     )

@@ -111,8 +111,7 @@ def open_association(
         LocalProtocolError: a title or a UID cannot be sent.
     """
     peer = f"{called_ae_title} at {host}:{port}"
-    connection = _connect(host, port, connect_timeout_s, peer)
-    address = connection.getpeername()[:2]
+    connection, address = _connect(host, port, connect_timeout_s, peer)
     if tls is not None:
         connection = _secure(connection, tls, host, peer)
     association = Association(requestor=True, limits=limits or Limits(), now_s=clock.monotonic_s())
@@ -143,9 +142,18 @@ def open_association(
     return Channel(link, facts=facts, idle_s=idle_s)
 
 
-def _connect(host: str, port: int, timeout_s: float, peer: str) -> socket.socket:
+def _connect(
+    host: str, port: int, timeout_s: float, peer: str
+) -> tuple[socket.socket, tuple[str, int]]:
+    """Connect; the socket, and the address and port at its other end."""
     try:
-        return socket.create_connection((host, port), timeout=timeout_s)
+        connection = socket.create_connection((host, port), timeout=timeout_s)
+        try:
+            return connection, connection.getpeername()[:2]
+        except OSError:
+            # The peer reset it at once: then it has no other end any more.
+            connection.close()
+            raise
     except OSError as error:
         raise Unreachable(f"{peer} cannot be connected to: {describe(error)}") from error
 

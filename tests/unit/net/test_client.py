@@ -1,4 +1,6 @@
+import select
 import socket
+import struct
 
 import pytest
 
@@ -76,6 +78,28 @@ def test_a_port_where_nobody_listens_is_unreachable():
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match=r"HARMONI at .* refused"):
             loopback.open_to(unused.getsockname()[1])
+
+
+def test_a_peer_that_resets_as_soon_as_we_are_connected_is_unreachable(monkeypatch):
+    """As a server does whose drain begins just then."""
+    connect, made = socket.create_connection, []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def connect_and_be_reset(address, timeout):
+            connection = connect(address, timeout)
+            made.append(connection)
+            accepted, _ = listener.accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+            poll = select.poll()
+            poll.register(connection, select.POLLHUP)
+            assert poll.poll(5000)
+            return connection
+
+        monkeypatch.setattr(socket, "create_connection", connect_and_be_reset)
+        with pytest.raises(Unreachable, match="not connected"):
+            loopback.open_to(listener.getsockname()[1])
+    assert made[0].fileno() == -1
 
 
 def test_a_name_that_does_not_exist_is_unreachable():

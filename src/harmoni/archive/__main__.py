@@ -1,29 +1,21 @@
 """The archive's child processes, executed by its supervisor and by nobody else."""
 
-import os
 import sys
 from pathlib import Path
 
 from harmoni.archive import app
-from harmoni.model.errors import ConfigurationError, HarmoniError
-from harmoni.runtime import child
+from harmoni.role import process
 
 
-def main(arguments: list[str]) -> int:
-    """Run `worker CONFIG NUMBER DESCRIPTOR TABLE` or `keeper CONFIG`."""
-    try:
-        match arguments:
-            case ["worker", config, number, descriptor, table]:
-                return app.work(Path(config), int(number), int(descriptor), int(table))
-            case ["keeper", config]:
-                return app.keep(Path(config))
-            case _:
-                sys.stderr.write("these processes are started by `harmoni archive serve`\n")
-                return os.EX_USAGE
-    except HarmoniError as error:
-        if not child.announce_failure(str(error)):
-            sys.stderr.write(f"{error.code} {error}\n")
-        return os.EX_CONFIG if isinstance(error, ConfigurationError) else os.EX_TEMPFAIL
+def main(arguments: list[str]) -> int | None:
+    """Run `worker CONFIG NUMBER TABLE DESCRIPTOR...` or `keeper CONFIG`."""
+    match arguments:
+        case ["worker", config, number, table, *descriptors]:
+            return app.work(Path(config), int(number), int(table), list(map(int, descriptors)))
+        case ["keeper", config]:
+            return app.keep(Path(config))
+        case _:
+            return None
 
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(process.run_child("harmoni archive serve", lambda: main(sys.argv[1:])))

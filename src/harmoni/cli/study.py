@@ -6,11 +6,10 @@ from typing import Annotated, Final
 
 import typer
 
-from harmoni import config as settings
-from harmoni.archive import operate
-from harmoni.cli import options, output
+from harmoni.cli import nodes, options, output
 from harmoni.dicom import uids
 from harmoni.model.errors import InvalidInput
+from harmoni.role import oversight
 
 app = typer.Typer(help="Studies of one hospital.", no_args_is_help=True)
 
@@ -44,7 +43,7 @@ def find(
         "StudyInstanceUID": study_uid,
     }
     filters = {keyword: value for keyword, value in keys.items() if value is not None}
-    studies = operate.find_studies(settings.load_archive(config), hospital, filters)
+    studies = oversight.find_studies(nodes.open_node(config), hospital, filters)
     output.rows(studies, json_wanted=json, empty="no study matches")
 
 
@@ -57,7 +56,7 @@ def show(
 ) -> None:
     """Show one study: its series, its packs and how safe they are."""
     _require_uid("UID", study_uid)
-    study = operate.show_study(settings.load_archive(config), hospital, study_uid)
+    study = oversight.show_study(nodes.open_node(config), hospital, study_uid)
     output.facts(study, json_wanted=json)
 
 

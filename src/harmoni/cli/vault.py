@@ -2,9 +2,8 @@
 
 import typer
 
-from harmoni import config as settings
-from harmoni.archive import operate
-from harmoni.cli import options, output
+from harmoni.cli import nodes, options, output
+from harmoni.role import oversight
 
 app = typer.Typer(help="Packs and the index made from them.", no_args_is_help=True)
 
@@ -14,7 +13,7 @@ def stat(
     config: options.Config, hospital: options.AnyHospital = None, json: options.AsJSON = False
 ) -> None:
     """Count packs, instances and bytes."""
-    stats = operate.stat(settings.load_archive(config), hospital)
+    stats = oversight.stat(nodes.open_node(config), hospital)
     output.rows(stats, json_wanted=json, empty="no hospital yet")
 
 
@@ -28,7 +27,7 @@ def rebuild(
     that was acknowledged is missing or does not verify.
     """
     with output.progress(f"rebuilding {hospital}") as advance:
-        report = operate.rebuild(settings.load_archive(config), hospital, advance)
+        report = oversight.rebuild(nodes.open_node(config), hospital, advance)
     output.facts(report, json_wanted=json)
     if not report.sound:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from harmoni.archive import operate
+from harmoni.archive.site import ArchiveSite
 from harmoni.demo import samples, synthetic
 from harmoni.demo.processes import Role, orderly_end
 from harmoni.demo.receiver import Pacs, Received
@@ -21,6 +21,7 @@ from harmoni.demo.samples import Collection, Sample
 from harmoni.demo.serve import archive_role
 from harmoni.demo.system import Centre, House
 from harmoni.model.identifiers import HospitalId
+from harmoni.role import oversight
 from harmoni.runtime.clock import Clock
 
 _CHARACTER_SETS: Final[tuple[synthetic.CharacterSet, ...]] = ("ISO_IR 126", "ISO_IR 192")
@@ -207,9 +208,8 @@ class _Teller:
     def rebuild(self) -> None:
         """Make the index anew from the packs; it must be equal."""
         with self._act("vault rebuild", self._sent.samples) as checked:
-            outcome = operate.rebuild(
-                self._centre.archive, self._house.hospital.value, lambda _done, _total: None
-            )
+            site = ArchiveSite(self._centre.archive, "demo", self._clock)
+            outcome = oversight.rebuild(site, self._house.hospital.value, lambda *_: None)
             checked.append("equal" if outcome.equal else "NOT equal")
         if not outcome.equal:
             self._fail("the index that was rebuilt from the packs differs from the live one")

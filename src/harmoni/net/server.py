@@ -24,7 +24,19 @@ from harmoni.runtime.clock import Clock
 from harmoni.runtime.log import Log, bound
 from harmoni.runtime.metrics import Metrics
 
-__all__ = ["Accepted", "Decision", "Rejected", "Server", "ServerLimits", "adopt", "listen"]
+__all__ = [
+    "Accepted",
+    "Decision",
+    "Listener",
+    "Rejected",
+    "Server",
+    "ServerLimits",
+    "adopt",
+    "listen",
+]
+
+Listener = socket.socket
+"""A listening socket, for those who only pass it on."""
 
 BACKLOG: Final = 512
 # Connections beyond the limit that are still answered, each in a thread; the rest is just closed.
@@ -33,7 +45,7 @@ _OUT_OF_FILES_PAUSE_S: Final = 0.2
 _LAST_WAIT_S: Final = 5.0
 
 
-def listen(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
+def listen(host: str, port: int, *, backlog: int = BACKLOG) -> Listener:
     """Open a listening socket that several processes can accept from.
 
     Args:

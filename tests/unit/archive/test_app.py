@@ -6,17 +6,19 @@ import pytest
 import structlog
 
 from harmoni import config
-from harmoni.archive import app, operate
+from harmoni.archive import operate
 from harmoni.archive.site import ArchiveSite
 from harmoni.backends.filesystem import Filesystem
-from harmoni.config.archive import LimitsSection
+from harmoni.config.sections import LimitsSection
 from harmoni.model.errors import Busy, ConfigurationError
+from harmoni.role import process
+from harmoni.role.signals import Signals
 from harmoni.runtime import log
 from harmoni.testing import FakeClock
 
 
 def test_the_supervisor_waits_longer_than_a_worker_may_drain():
-    assert app.grace_s(LimitsSection(drain_s=45.0)) == 55.0
+    assert process.grace_s(LimitsSection(drain_s=45.0)) == 55.0
 
 
 def test_a_peer_that_was_aborted_keeps_a_thread_no_longer_than_a_silent_one():
@@ -60,7 +62,7 @@ def signals(archive):
     def reload_tls():
         raise ConfigurationError("the key is another certificate's")
 
-    with app._Signals(archive, log.get(), reload_tls) as signals:
+    with Signals(archive, log.get(), reload_tls) as signals:
         yield signals
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from harmoni import config
 from harmoni.archive import app, operate
-from harmoni.archive.keeper import Keeper
 from harmoni.archive.site import ArchiveSite
-from harmoni.archive.trail import AuditDoor
-from harmoni.archive.worker import Worker
 from harmoni.net.acceptor import ServerLimits
 from harmoni.net.server import Server
+from harmoni.role.keeper import Keeper
+from harmoni.role.trail import AuditDoor
+from harmoni.role.worker import Worker
 from harmoni.runtime import log
 from harmoni.runtime.metrics import Metrics
 from harmoni.testing import FakeClock
@@ -25,7 +25,7 @@ def test_the_page_names_every_number(tmp_path):
     archive = ArchiveSite(settings, "keeper", FakeClock())
     keeper = Keeper(archive, log.get(), metrics)
     with AuditDoor(archive.open_spool, archive.clock) as door:
-        Worker(archive, door, log.get(), app.tls_files(settings), metrics)
+        Worker(archive, door, log.get(), app.acts(settings, log.get()), metrics)
     serving = Server(
         sockets=[],
         decide=lambda *_: None,

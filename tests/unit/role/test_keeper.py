@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 import house as houses
-from harmoni.archive.keeper import Keeper
 from harmoni.model.errors import StorageFailed
 from harmoni.model.identifiers import HospitalId
+from harmoni.role.keeper import Keeper
 from harmoni.runtime.metrics import Metrics
 
 FIRST, SECOND = HospitalId("hospital-a"), HospitalId("hospital-b")
@@ -25,7 +25,7 @@ class Archive:
         }
         self.hospitals = dict.fromkeys(self.houses)
         self.clock = self.houses[FIRST].clock
-        self.config = SimpleNamespace(pack=SimpleNamespace(quiet_s=600.0))
+        self.settings = SimpleNamespace(pack=SimpleNamespace(quiet_s=600.0))
         self.fail = {}
 
     def holding(self, hospital):

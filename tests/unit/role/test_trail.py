@@ -2,7 +2,6 @@
 
 import pytest
 
-from harmoni.archive.trail import MAX_REFUSALS, AuditDoor, Strangers, Trail
 from harmoni.audit import spool
 from harmoni.audit.event import Act, Outcome, Participant
 from harmoni.audit.spool import Spool
@@ -11,6 +10,7 @@ from harmoni.dicom import identifier, uids
 from harmoni.model.header import PATIENT_ID, STUDY_INSTANCE_UID, Element, Header
 from harmoni.model.identifiers import WriterId
 from harmoni.policy.access import Peer, Right
+from harmoni.role.trail import MAX_REFUSALS, AuditDoor, Strangers, Trail
 from harmoni.testing import FakeClock
 from house import element
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harmoni.archive.trail import Trail
 from harmoni.dicom import uids
 from harmoni.dicom.commitment_data import Reference
 from harmoni.dicom.identifier import Query
@@ -21,6 +20,8 @@ from harmoni.model.instance import Location, Origin
 from harmoni.net import client, tls
 from harmoni.net.driver import Channel
 from harmoni.policy.access import HOSPITAL_URI, HospitalEntry, Peer
+from harmoni.role.trail import Trail
+from harmoni.runtime.log import Log
 from harmoni.services.storage import Incoming
 from harmoni.services.storage_commitment import Report
 
@@ -28,6 +29,21 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 
 
 Alarm = Callable[[Location, HarmoniError], None]
+"""Told of a copy that could not be given back, and why."""
+
+
+def alarm_in(log: Log) -> Alarm:
+    """An alarm that is a line in the process's log."""
+
+    def unreadable(location: Location, error: HarmoniError) -> None:
+        log.error(
+            "instance not given back",
+            pack=str(location.pack_id),
+            sequence=location.sequence,
+            why=f"{error.code} {error}",
+        )
+
+    return unreadable
 
 
 class Storing:

@@ -1,10 +1,10 @@
 import pytest
 
-from harmoni.archive.worker import WINDOW, _window
 from harmoni.dicom import presentation, uids
 from harmoni.dicom.items import AsynchronousOperationsWindow, UserInformation
 from harmoni.dicom.pdu import AssociateRQ, ProposedContext
 from harmoni.policy.access import NODE_RIGHTS
+from harmoni.role.worker import WINDOW, _window
 from harmoni.services import acceptance
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

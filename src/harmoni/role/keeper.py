@@ -4,11 +4,11 @@ import threading
 from collections.abc import Iterable
 from typing import Final
 
-from harmoni.archive.site import ArchiveSite
 from harmoni.holdings.conflict import Conflict, Difference
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import HarmoniError
 from harmoni.net.http import Health
+from harmoni.role.node import Node
 from harmoni.runtime.log import Log
 from harmoni.runtime.metrics import Metrics
 
@@ -26,17 +26,17 @@ class Keeper:
     """The duties of one node over all its hospitals.
 
     Args:
-        archive: this process's view of the archive.
+        node: what this process has open.
         log: the process's log.
         metrics: counts what was done.
     """
 
-    def __init__(self, archive: ArchiveSite, log: Log, metrics: Metrics) -> None:
-        self._archive = archive
+    def __init__(self, node: Node, log: Log, metrics: Metrics) -> None:
+        self._node = node
         self._log = log
         self._ended = threading.Event()
         self._problems: dict[str, str] = {}
-        self._kept_s = archive.clock.monotonic_s()
+        self._kept_s = node.clock.monotonic_s()
         self._looked_s: dict[str, float] = {}
         self._sealed = metrics.counter("packs_sealed", "Packs finished and verified.", ["hospital"])
         self._adopted = metrics.counter(
@@ -62,15 +62,15 @@ class Keeper:
     def end(self) -> None:
         """Stop after the present round, and let go of the event packs."""
         self._ended.set()
-        for holding in self._archive.opened():
+        for holding in self._node.opened():
             holding.events.retire()
 
     def tick(self) -> None:
         """One round over all hospitals. A hospital's trouble stops nobody else's round."""
         problems: dict[str, str] = {}
-        for hospital in self._archive.hospitals:
+        for hospital in self._node.hospitals:
             try:
-                problems |= self._keep(self._archive.holding(hospital))
+                problems |= self._keep(self._node.holding(hospital))
             except HarmoniError as error:
                 problems[str(hospital)] = f"{error.code} {error}"
             except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the others
@@ -80,11 +80,11 @@ class Keeper:
             if self._problems.get(what) != why:
                 self._log.error("not kept", what=what, why=why)
         self._problems = problems
-        self._kept_s = self._archive.clock.monotonic_s()
+        self._kept_s = self._node.clock.monotonic_s()
 
     def health(self) -> Health:
         """Healthy when the last round was not long ago and met no problem."""
-        age_s = self._archive.clock.monotonic_s() - self._kept_s
+        age_s = self._node.clock.monotonic_s() - self._kept_s
         if age_s > _LATE_S:
             return Health(healthy=False, text=f"the last round ended {age_s:.0f} s ago")
         if self._problems:
@@ -112,7 +112,7 @@ class Keeper:
             )
         self._look_for_packs(holding)
         holding.commitments.resolve_all(all_finished=not failures)
-        holding.events.retire(self._archive.config.pack.quiet_s)
+        holding.events.retire(self._node.settings.pack.quiet_s)
         self._tell(hospital, holding.conflicts.compare(_COMPARE_S))
         self._digest_conflicts(holding)
         failures |= {str(pack_id): why for pack_id, why in holding.conflicts.failures.items()}
@@ -136,7 +136,7 @@ class Keeper:
 
     def _digest_conflicts(self, holding: Holding) -> None:
         """Once a day, and at start, say which source sent how much of yesterday's anew."""
-        hospital, today = str(holding.hospital), self._archive.clock.now_ms() // _DAY_MS
+        hospital, today = str(holding.hospital), self._node.clock.now_ms() // _DAY_MS
         if self._digested_day.get(hospital) == today:
             return
         digest = holding.conflicts.digest((today - 1) * _DAY_MS, today * _DAY_MS)
@@ -150,7 +150,7 @@ class Keeper:
         self._digested_day[hospital] = today
 
     def _look_for_packs(self, holding: Holding) -> None:
-        hospital, now_s = str(holding.hospital), self._archive.clock.monotonic_s()
+        hospital, now_s = str(holding.hospital), self._node.clock.monotonic_s()
         if now_s - self._looked_s.get(hospital, now_s - _LOOK_S) < _LOOK_S:
             return
         self._looked_s[hospital] = now_s

@@ -1,11 +1,10 @@
 """A worker: accepts associations, binds each to one hospital, and does wire work only."""
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
-from harmoni.archive.handlers import Committing, Finding, Retrieving, Storing
-from harmoni.archive.site import ArchiveSite
-from harmoni.archive.trail import AuditDoor, Strangers, Trail, participant
 from harmoni.audit.event import Act, AuditEvent, Outcome, Participant
 from harmoni.dicom import presentation, uids
 from harmoni.dicom.items import AsynchronousOperationsWindow
@@ -13,15 +12,21 @@ from harmoni.dicom.pdu import AssociateRQ
 from harmoni.dicom.presentation import Negotiated
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import HarmoniError
-from harmoni.model.instance import Location, Origin
-from harmoni.net import server, tls
+from harmoni.model.instance import Origin
+from harmoni.net import server
 from harmoni.net.driver import Channel, PeerFacts
 from harmoni.policy import access
 from harmoni.policy.access import Binding, HospitalEntry, Right
+from harmoni.role.handlers import Storing
+from harmoni.role.node import Node
+from harmoni.role.trail import AuditDoor, Strangers, Trail, participant
 from harmoni.runtime.log import Log
 from harmoni.runtime.metrics import Metrics
 from harmoni.services import acceptance, find, get, move, provider
 from harmoni.services.exchange import Outcome as Performed
+from harmoni.services.find import FindHandler
+from harmoni.services.move import MoveHandler
+from harmoni.services.storage_commitment import CommitmentHandler
 
 WINDOW = 16
 """Operations that one of our own nodes may have under way on an association."""
@@ -30,51 +35,53 @@ _NOT_NOW = (2, 3, 2)
 """Transient, by the provider, local limit exceeded (PS3.8 Table 9-21): it may work later."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """What is known of an accepted association: its hospital, its peer, its trail."""
 
-    def __init__(
-        self,
-        binding: Binding,
-        entry: HospitalEntry,
-        holding: Holding,
-        trail: Trail,
-        *,
-        our_gateway: bool,
-    ) -> None:
-        self.binding = binding
-        self.entry = entry
-        self.holding = holding
-        self.trail = trail
-        self.our_gateway = our_gateway
+    binding: Binding
+    entry: HospitalEntry
+    holding: Holding
+    trail: Trail
+    our_gateway: bool
+    """A gateway of ours calls: known by its hospital's certificate, and it runs HARMONI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acts:
+    """What a role does for a peer besides taking instances in; made for one association each."""
+
+    find: Callable[[Bound], FindHandler]
+    retrieve: Callable[[Bound], MoveHandler]
+    commit: Callable[[Bound], CommitmentHandler]
 
 
 class Worker:
     """The acts of a worker process, handed to `net.server.Server`.
 
     Args:
-        archive: this process's view of the archive.
+        node: what this process has open.
         door: the audit door.
         log: the process's log.
-        tls_files: our certificate, for C-MOVE sub-operations.
+        acts: what the role does.
         metrics: counts operations.
     """
 
     def __init__(
         self,
-        archive: ArchiveSite,
+        node: Node,
         door: AuditDoor,
         log: Log,
-        tls_files: tls.TLSFiles,
+        acts: Acts,
         metrics: Metrics,
     ) -> None:
         self._operations = metrics.counter(
             "operations", "Operations served, by kind and status.", ["operation", "status"]
         )
-        self._archive = archive
+        self._node = node
         self._door = door
         self._log = log
-        self._tls_files = tls_files
+        self._acts = acts
         self._strangers = Strangers(door)
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -95,7 +102,7 @@ class Worker:
         is asked to come again: the server's line in the log says why.
         """
         certificate = facts.certificate
-        registry = self._archive.registry
+        registry = self._node.registry
         bound = access.bind(
             access.Facts(
                 address=facts.address,
@@ -121,7 +128,7 @@ class Worker:
         entry = registry.hospital(bound.hospital)
         assert entry is not None
         try:
-            holding = self._archive.holding(bound.hospital)
+            holding = self._node.holding(bound.hospital)
             holding.index.database()
         except HarmoniError as error:
             result, source, reason = _NOT_NOW
@@ -137,10 +144,10 @@ class Worker:
         return server.Accepted(
             negotiated=negotiated,
             token=Bound(
-                bound,
-                entry,
-                holding,
-                Trail(self._door, who),
+                binding=bound,
+                entry=entry,
+                holding=holding,
+                trail=Trail(self._door, who),
                 our_gateway=bound.own_node and _runs_harmoni(request),
             ),
             hospital=bound.hospital,
@@ -152,7 +159,7 @@ class Worker:
         bound = channel.token
         assert isinstance(bound, Bound)
         binding, holding, trail = bound.binding, bound.holding, bound.trail
-        config = self._archive.config
+        settings, acts = self._node.settings, self._acts
         origin = Origin(
             calling_ae_title=channel.calling_ae_title,
             called_ae_title=channel.called_ae_title,
@@ -161,25 +168,18 @@ class Worker:
         )
         handlers = provider.Handlers(
             storage=Storing(holding, origin, trail),
-            find=Finding(holding, trail, config.limits.find_matches),
-            retrieve=Retrieving(
-                holding=holding,
-                entry=bound.entry,
-                ae_title=config.archive.ae_title,
-                tls_files=self._tls_files,
-                trail=trail,
-                alarm=self._unreadable,
-            ),
-            commitment=Committing(holding, channel.calling_ae_title, our_gateway=bound.our_gateway),
-            ae_title=config.archive.ae_title,
+            find=acts.find(bound),
+            retrieve=acts.retrieve(bound),
+            commitment=acts.commit(bound),
+            ae_title=settings.node.ae_title,
             may_browse=binding.may(Right.BROWSE),
             performed=self._performed,
-            max_answers=config.limits.find_matches,
+            max_answers=settings.limits.find_matches,
         )
         with self._lock:
             self._trails.add(trail)
         try:
-            provider.serve(channel, handlers, clock=self._archive.clock)
+            provider.serve(channel, handlers, clock=self._node.clock)
         finally:
             with self._lock:
                 self._trails.discard(trail)
@@ -196,20 +196,12 @@ class Worker:
         except HarmoniError as error:
             # What is acknowledged next meets the same failure, and is refused.
             self._log.error("audit trail not flushed", why=f"{error.code} {error}")
-        for holding in self._archive.opened():
+        for holding in self._node.opened():
             try:
                 holding.recorder.packs.retire_due()
             except HarmoniError as error:
                 # A locked or full index: the packs stay, and the next second tries again.
                 self._log.warning("packs not looked at", hospital=str(holding.hospital), why=error)
-
-    def _unreadable(self, location: Location, error: HarmoniError) -> None:
-        self._log.error(
-            "instance not given back",
-            pack=str(location.pack_id),
-            sequence=location.sequence,
-            why=f"{error.code} {error}",
-        )
 
     def run_ticks(self) -> None:
         """Tick every second until `end`; in a thread of its own."""
@@ -219,7 +211,7 @@ class Worker:
     def end(self) -> None:
         """Let go of everything: the associations are over."""
         self._ended.set()
-        for holding in self._archive.opened():
+        for holding in self._node.opened():
             holding.recorder.packs.retire_all()
 
     def _audit_refusal(self, who: Participant, why: str) -> None:

@@ -1,0 +1,1 @@
+"""What a gateway and an archive share: both are holdings with DICOM services before them."""

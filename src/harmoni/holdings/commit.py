@@ -20,6 +20,7 @@ from harmoni.index.lookup import Held
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Busy
 from harmoni.runtime.clock import Clock
+from harmoni.sealing import event
 
 _WAITING: Final = -1
 _MOST_WAITING: Final = 200_000
@@ -179,7 +180,7 @@ class Commitments:
         # The event first: the store is the truth, the report follows from it.
         for study, references in _by_study(meant, outcomes).items():
             self._events.record(
-                "commitment",
+                event.COMMITMENT,
                 {
                     "copies": len(self._policy.places),
                     "instances": references,

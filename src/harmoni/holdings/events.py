@@ -102,7 +102,7 @@ class EventRecorder:
             body=body,
         )
         with self._index.write(durable=True) as connection:
-            ingest.record_facts(connection, [fact])
+            ingest.record_facts(connection, [fact], self._index.terms)
 
     def retire(self, older_than_s: float = 0.0) -> None:
         """Let go of the event pack if it is that old, so that it is finished."""

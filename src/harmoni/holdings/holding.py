@@ -27,6 +27,7 @@ from harmoni.holdings.rebuild import Rebuilder
 from harmoni.holdings.record import Recorder
 from harmoni.holdings.seal import Sealer
 from harmoni.index import find, lookup, packs, totals
+from harmoni.index.ingest import Terms
 from harmoni.index.lookup import Held
 from harmoni.model.errors import AlreadyHeld, Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
@@ -52,6 +53,7 @@ class Site:
         chunks: the worker's memory for small instances.
         limits: when packs are let go.
         policy: when an instance counts as safe.
+        destination: where every instance is sent on to; "" for nowhere.
     """
 
     files: Filesystem
@@ -63,6 +65,7 @@ class Site:
     chunks: ChunkPool
     limits: PackLimits
     policy: CommitmentPolicy
+    destination: str = ""
 
 
 class Holding:
@@ -93,7 +96,12 @@ class Holding:
             clock=site.clock,
             pack_ids=self._pack_ids,
         )
-        self.index = LiveIndex(site.files, self.layout, self.keyring, patient_domain)
+        self.index = LiveIndex(
+            site.files,
+            self.layout,
+            self.keyring,
+            Terms(patient_domain=patient_domain, destination=site.destination),
+        )
         self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
         self.presence = Presence(site.files, self.layout, self.index)
         # Made here and not at its first use: two threads would make two, and nobody would let go

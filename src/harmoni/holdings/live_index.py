@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.index.database import Connection, Database
+from harmoni.index.ingest import Terms
 from harmoni.model.errors import InvalidInput, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.vault.keyring import Keyring
@@ -24,13 +25,11 @@ class LiveIndex:
         files: the store.
         layout: the hospital's names.
         keyring: holds the databases' keys.
-        patient_domain: the hospital's issuer of Patient IDs that come without one.
+        terms: what the hospital's index is told besides.
     """
 
-    def __init__(
-        self, files: Filesystem, layout: Layout, keyring: Keyring, patient_domain: str = ""
-    ) -> None:
-        self.patient_domain = patient_domain
+    def __init__(self, files: Filesystem, layout: Layout, keyring: Keyring, terms: Terms) -> None:
+        self.terms = terms
         self._files = files
         self._layout = layout
         self._keyring = keyring

@@ -100,7 +100,7 @@ class OpenPack:
                 ingest.record(
                     connection,
                     [ticket.instance for ticket in batch],
-                    self._index.patient_domain,
+                    self._index.terms,
                 )
             error = None
         except HarmoniError as failure:

@@ -13,7 +13,7 @@ from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.survey import survey
-from harmoni.index import commitment, conflicts, copies, equality, ingest, lookup, packs
+from harmoni.index import commitment, conflicts, copies, equality, ingest, jobs, lookup, packs
 from harmoni.index.database import Connection, Database
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
@@ -79,6 +79,8 @@ class Rebuilder:
         self._layout = layout
         self._keyring = keyring
         self._index = index
+        # Jobs are taken over and made up for at the end, not made anew for everything.
+        self._terms = ingest.Terms(patient_domain=index.terms.patient_domain)
         self._pack_ids = pack_ids
         self._log = log
         self._logged: dict[PackId, SealRecord] = {}
@@ -112,6 +114,7 @@ class Rebuilder:
             self._name_missing(fresh)
             with fresh.write() as target:
                 conflicts.take_over(None, target)
+                self._reconcile(target)
             # Nobody would ever write the rows of sealed packs again.
             fresh.flush()
             make_live(self._files, self._layout, index_id)
@@ -123,10 +126,16 @@ class Rebuilder:
             with fresh.write(durable=True) as target:
                 commitment.take_over(connection, target)
                 conflicts.take_over(connection, target)
+                jobs.take_over(connection, target)
+                self._reconcile(target)
             with fresh.reader() as rebuilt:
                 equal = equality.digest(connection) == equality.digest(rebuilt)
             make_live(self._files, self._layout, index_id)
         return self._report(equal=equal)
+
+    def _reconcile(self, target: Connection) -> None:
+        if destination := self._index.terms.destination:
+            jobs.reconcile(target, destination)
 
     def _report(self, *, equal: bool | None) -> RebuildReport:
         return RebuildReport(
@@ -177,10 +186,8 @@ class Rebuilder:
                     state = PackState.MISSING
                     self._missing.append(str(pack_id))
                 packs.set_state(connection, pack_id, state)
-            ingest.record(
-                connection, [instance for _, instance in lost], self._index.patient_domain
-            )
-            ingest.record_facts(connection, facts)
+            ingest.record(connection, [instance for _, instance in lost], self._terms)
+            ingest.record_facts(connection, facts, self._terms)
             if self._is_there(pack_id):
                 for held, _ in lost:
                     packs.flag_damaged(connection, held.sop_instance_uid, held.location)
@@ -246,8 +253,8 @@ class Rebuilder:
             self._walk_damaged(fresh, name, pack_id)
             return
         with fresh.write() as connection:
-            ingest.record(connection, contents.instances, self._index.patient_domain)
-            ingest.record_facts(connection, facts)
+            ingest.record(connection, contents.instances, self._terms)
+            ingest.record_facts(connection, facts, self._terms)
             packs.sealed(
                 connection,
                 packs.SealedPack(
@@ -272,8 +279,8 @@ class Rebuilder:
         with fresh.write() as connection:
             packs.opened(connection, pack_id, found.readme.kind)
             packs.set_state(connection, pack_id, PackState.DAMAGED)
-            ingest.record(connection, found.instances, self._index.patient_domain)
-            ingest.record_facts(connection, found.facts())
+            ingest.record(connection, found.instances, self._terms)
+            ingest.record_facts(connection, found.facts(), self._terms)
         self._instances += len(found.instances)
 
     def _catch_up(self, fresh: Database, old: Connection | None) -> None:
@@ -325,6 +332,6 @@ class Rebuilder:
                 return
         with fresh.write() as connection:
             packs.opened(connection, pack_id, found.readme.kind)
-            ingest.record(connection, instances, self._index.patient_domain)
-            ingest.record_facts(connection, facts)
+            ingest.record(connection, instances, self._terms)
+            ingest.record_facts(connection, facts, self._terms)
         self._instances += len(instances)

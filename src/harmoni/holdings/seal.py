@@ -340,8 +340,8 @@ class Sealer:
         """Flushed rows, then the new place: in this order, each step repeatable."""
         pack_id = record.pack_id
         with self._index.write(durable=True) as connection:
-            ingest.record(connection, found.instances, self._index.patient_domain)
-            ingest.record_facts(connection, found.facts())
+            ingest.record(connection, found.instances, self._index.terms, doubtful=True)
+            ingest.record_facts(connection, found.facts(), self._index.terms)
             packs.sealed(
                 connection,
                 packs.SealedPack(

@@ -48,6 +48,9 @@ _STATEMENTS: Final = (
     SELECT pack_id, sequence, fact.kind, at_ms, body
     FROM fact JOIN pack USING (pack_no) ORDER BY pack_id, sequence
     """,
+    """
+    SELECT sop_hash, dataset_sha256, copies, places FROM safe ORDER BY sop_hash, dataset_sha256
+    """,
 )
 
 

@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from harmoni.dicom import matching
-from harmoni.index import attributes
+from harmoni.index import attributes, packs
 from harmoni.index.attributes import pack_uid, uid_hash
 from harmoni.index.database import Connection
+from harmoni.index.jobs import JobState, Urgency
 from harmoni.index.packs import PackState
 from harmoni.model import header
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance, Origin
+from harmoni.sealing import document, event, manifest
+from harmoni.sealing.document import Fields, Json
 from harmoni.sealing.pack import PackKind
 
 # (pack id, sequence): the order that decides which instance is the first.
@@ -37,6 +40,12 @@ _INSERT_INSTANCE: Final = (
     "INSERT OR IGNORE INTO instance (series_no, pack_no, sequence, sop_hash, sop_uid, sop_class_no,"
     " transfer_syntax_no, origin_no, received_at_ms, offset, size_bytes, dataset_size_bytes,"
     " dataset_sha256, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_INSERT_JOB: Final = (
+    "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, state, urgency,"
+    " queued_at_ms, due_at_ms) SELECT ?, ?, ?, study_no, ?, ?, ?, ? FROM series"
+    " WHERE series_no = ? AND NOT EXISTS"
+    " (SELECT 1 FROM safe WHERE sop_hash = ? AND dataset_sha256 = ?)"
 )
 _PUT_STUDY: Final = (
     "INSERT INTO study (uid, patient_no, first_pack_id, first_sequence, date, time,"
@@ -66,30 +75,75 @@ class Fact:
     sequence: int
     kind: str
     at_ms: int
-    body: Mapping[str, object]
-    """Values that JSON knows."""
+    body: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a hospital's index is told besides what the store says."""
+
+    patient_domain: str = ""
+    """The issuer of Patient IDs that come without Issuer of Patient ID (0010,0021)."""
+    destination: str = ""
+    """Where each instance is sent on to, "" for nowhere: an archive keeps."""
+
+
+_NO_TERMS: Final = Terms()
 
 
 def record(
     connection: Connection,
     instances: Sequence[Instance],
-    patient_domain: str = "",
+    terms: Terms = _NO_TERMS,
+    *,
+    doubtful: bool = False,
 ) -> None:
-    """Write the rows of stored instances; those already there stay as they are.
+    """Write the rows of stored instances, and their jobs; those already there stay as they are.
 
     Args:
         connection: from `Database.write`; nothing is visible before its block ends.
         instances: all of one hospital, in any order.
-        patient_domain: the issuer of Patient IDs that come without Issuer of Patient ID
-            (0010,0021).
+        terms: of this hospital; with a destination each instance gets a job, unless the
+            destination has committed itself to that version.
+        doubtful: whether these may have been sent before: their jobs ask first (jobs.py).
     """
-    batch = _Batch(connection, patient_domain)
-    connection.executemany(_INSERT_INSTANCE, [batch.row(instance) for instance in instances])
+    batch = _Batch(connection, terms.patient_domain)
+    rows = [batch.row(instance) for instance in instances]
+    connection.executemany(_INSERT_INSTANCE, rows)
+    if terms.destination:
+        state = JobState.DOUBTFUL if doubtful else JobState.QUEUED
+        connection.executemany(
+            _INSERT_JOB,
+            [
+                (
+                    terms.destination,
+                    pack_no,
+                    instance.location.sequence,
+                    state,
+                    Urgency.TODAY,
+                    instance.received_at_ms,
+                    instance.received_at_ms,
+                    series_no,
+                    uid_hash(instance.sop_instance_uid),
+                    instance.identity.sha256,
+                )
+                for (series_no, pack_no, *_), instance in zip(rows, instances, strict=True)
+            ],
+        )
 
 
-def record_facts(connection: Connection, facts: Sequence[Fact]) -> None:
-    """Write the rows of facts; those already there stay as they are."""
+def record_facts(connection: Connection, facts: Sequence[Fact], terms: Terms = _NO_TERMS) -> None:
+    """Write the rows of facts, and what follows from them; those already there stay as they are.
+
+    What our destination has committed itself to needs no job any more. Of a pack that was let go
+    every row is there, and the pack is known as evicted.
+    """
     batch = _Batch(connection, "")
+    for fact in facts:
+        if fact.kind == event.COMMITMENT and "by" in fact.body:
+            _note_safe(connection, fact.body)
+        elif fact.kind == event.EVICTION:
+            _note_evicted(connection, fact.body, terms)
     connection.executemany(
         "INSERT OR IGNORE INTO fact (pack_no, sequence, kind, at_ms, body) VALUES (?, ?, ?, ?, ?)",
         [
@@ -98,11 +152,60 @@ def record_facts(connection: Connection, facts: Sequence[Fact]) -> None:
                 fact.sequence,
                 fact.kind,
                 fact.at_ms,
-                json.dumps(fact.body, sort_keys=True, ensure_ascii=False),
+                json.dumps(_indexed(fact.body), sort_keys=True, ensure_ascii=False),
             )
             for fact in facts
         ],
     )
+
+
+def _indexed(body: Mapping[str, Json]) -> dict[str, Json]:
+    """What of an event's body the index keeps: the rows of a manifest are in their own tables."""
+    return {name: value for name, value in body.items() if name != event.MANIFEST}
+
+
+def _note_safe(connection: Connection, body: Mapping[str, Json]) -> None:
+    """A destination has committed itself: the jobs of those versions are over.
+
+    The best commitment counts, whatever the order in which events are read.
+    """
+    told = Fields(dict(body), "a commitment")
+    places = ",".join(str(place) for place in told.entries("places"))
+    versions = [
+        (uid_hash(each.text("sop_instance_uid")), each.digest("sha256"))
+        for each in told.objects("instances")
+    ]
+    copies = told.number("copies")
+    connection.executemany(
+        "INSERT INTO safe (sop_hash, dataset_sha256, copies, places) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET copies = excluded.copies, places = excluded.places"
+        " WHERE (excluded.copies, excluded.places) > (copies, places)",
+        [(*version, copies, places) for version in versions],
+    )
+    connection.executemany(
+        "DELETE FROM job WHERE destination = ? AND (pack_no, sequence) IN"
+        " (SELECT pack_no, sequence FROM instance WHERE sop_hash = ? AND dataset_sha256 = ?)",
+        [(told.text("by"), *version) for version in versions],
+    )
+
+
+def _note_evicted(connection: Connection, body: Mapping[str, Json], terms: Terms) -> None:
+    """A pack was let go: its rows stay, made from the manifest where they are lost."""
+    told = Fields(dict(body), "an eviction")
+    contents = manifest.Manifest.decode(document.encode(told.mapping(event.MANIFEST)))
+    record(connection, contents.instances, Terms(patient_domain=terms.patient_domain))
+    packs.sealed(
+        connection,
+        packs.SealedPack(
+            pack_id=contents.pack_id,
+            kind=contents.kind,
+            size_bytes=told.number("size"),
+            sha256=told.digest("sha256"),
+            root=contents.root,
+            sealed_at_ms=contents.sealed_ms,
+        ),
+    )
+    packs.set_state(connection, contents.pack_id, PackState.EVICTED)
 
 
 class _Batch:
@@ -117,7 +220,7 @@ class _Batch:
         # is too late, which costs a look-up and nothing else.
         self._series: dict[tuple[str, str], tuple[int, _Place]] = {}
 
-    def row(self, instance: Instance) -> tuple[object, ...]:
+    def row(self, instance: Instance) -> tuple[int, int, *tuple[object, ...]]:
         """The parameters of `_INSERT_INSTANCE`; every other row is there after this."""
         location, identity = instance.location, instance.identity
         return (

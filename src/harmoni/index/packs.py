@@ -28,6 +28,8 @@ class PackState(StrEnum):
     """Its file is gone; its members are asked for again."""
     DAMAGED = "damaged"
     """Its file does not verify; single members may still be readable."""
+    EVICTED = "evicted"
+    """Its file was let go: every instance in it is safe elsewhere; the rows stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,14 @@
 
     patient ◀── study ◀── series ◀── instance ──▶ pack, sop_class, transfer_syntax, origin
     fact ──▶ pack                       commitment ◀── commitment_reference        seal_request
+    job ──▶ instance                    safe
 
 One `instance` row is one stored copy of one version of a SOP Instance; several rows may have the
 same SOP Instance UID. Patient, study and series rows say what their *first* instance says, the one
 with the lowest (pack id, sequence), so they do not depend on the order of arrival.
 
 Derived from the store, gone and rebuilt at will: everything but `commitment`,
-`commitment_reference`, `seal_request` and `flush`, and the columns `instance.damaged` and
+`commitment_reference`, `seal_request`, `job` and `flush`, and the columns `instance.damaged` and
 `pack.compared`. Internal numbers (`*_no`) mean nothing outside one database file.
 
 Bytes count: an archive holds hundreds of millions of instances. Their table has no rowid, is keyed
@@ -230,6 +231,38 @@ seal_request: Final = Table(
     metadata,
     Column("pack_id", Text, primary_key=True),
     Column("requested_at_ms", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What another place has committed itself to, by version; only a gateway has any (jobs.py).
+safe: Final = Table(
+    "safe",
+    metadata,
+    Column("sop_hash", Integer, primary_key=True),
+    Column("dataset_sha256", BLOB, primary_key=True),
+    # Verified copies, and the sites that have them, joined by commas.
+    Column("copies", Integer, nullable=False),
+    Column("places", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One per stored copy and destination, until the destination has committed itself (jobs.py).
+job: Final = Table(
+    "job",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("pack_no", ForeignKey("pack.pack_no"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("study_no", ForeignKey("study.study_no"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("urgency", Integer, nullable=False),
+    Column("queued_at_ms", Integer, nullable=False),
+    Column("due_at_ms", Integer, nullable=False),
+    Column("lease_until_ms", Integer, nullable=False, server_default=text("0")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    Index(None, "destination", "state", "urgency", "due_at_ms"),
+    Index(None, "study_no"),
     sqlite_with_rowid=False,
 )
 

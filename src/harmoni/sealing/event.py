@@ -15,6 +15,14 @@ from harmoni.sealing.document import Json
 from harmoni.sealing.streaming import Buffer
 
 SALT_BYTES: Final = 32
+
+COMMITMENT: Final = "commitment"
+"""Somebody answers for instances; with "by" in its body it is our destination who does."""
+EVICTION: Final = "eviction"
+"""A pack was let go, since all of it is safe elsewhere; its manifest stays, in this event."""
+MANIFEST: Final = "manifest"
+"""The field of an eviction's body that holds the manifest of the pack."""
+
 _KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 

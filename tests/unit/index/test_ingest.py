@@ -15,7 +15,7 @@ COUNTS = "SELECT (SELECT count(*) FROM patient), (SELECT count(*) FROM study),\
 def record(database: Database, *batches, patient_domain="") -> None:
     for batch in batches:
         with database.write() as connection:
-            ingest.record(connection, batch, patient_domain)
+            ingest.record(connection, batch, ingest.Terms(patient_domain=patient_domain))
 
 
 def rows(database: Database, sql: str) -> list[tuple[object, ...]]:

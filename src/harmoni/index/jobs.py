@@ -1,0 +1,368 @@
+"""Jobs: each stored copy that is to be sent on, until its destination has committed itself to it.
+
+    queued ──▶ sent ──▶ asked ──▶ (committed: the job is over and its row gone)
+       ▲                  │
+       ├──────────────────┘ the destination does not have it
+       └──▶ parked          for good, with a reason, until somebody retries it
+    doubtful ──▶ asked      whether it was sent is not known: it asks before it sends
+
+A job is made in the transaction of its instance's row (ingest.py). It ends when the commitment is
+recorded, which is an event in the store: an instance without one, and without a job, gets a
+doubtful job by `reconcile`. So jobs may be lost with the index and nothing is lost with them.
+
+Times are milliseconds since 1970. A lease keeps a study for one sender and runs out by itself.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from harmoni.index.attributes import uid_hash, unpack_uid
+from harmoni.index.database import Connection, Row
+from harmoni.model.identifiers import PackId
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    DOUBTFUL = "doubtful"
+    SENT = "sent"
+    ASKED = "asked"
+    PARKED = "parked"
+
+
+class Urgency(IntEnum):
+    """Which jobs go first; a lower number before a higher one."""
+
+    COMMITMENT = 1
+    """A peer waits for its commitment."""
+    TODAY = 2
+    BACKFILL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One copy on its way to one destination."""
+
+    pack_no: int
+    """Of this index; means nothing elsewhere."""
+    sequence: int
+    pack_id: PackId
+    study_no: int
+    tries: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    sha256: bytes
+    """Of the data set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A job that somebody has to look at."""
+
+    study_instance_uid: str
+    sop_instance_uid: str
+    tries: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How much waits, and for how long."""
+
+    by_state: dict[JobState, int]
+    oldest_ms: int | None
+    """When the oldest instance that is not committed was received."""
+
+
+_SELECT: Final = (
+    "SELECT job.pack_no, job.sequence, pack_id, job.study_no, tries, sop_class.uid, sop_uid,"
+    " dataset_sha256 FROM job JOIN pack USING (pack_no)"
+    " JOIN instance ON instance.pack_no = job.pack_no AND instance.sequence = job.sequence"
+    " JOIN sop_class USING (sop_class_no)"
+)
+
+
+def lease(
+    connection: Connection, destination: str, *, now_ms: int, until_ms: int, most: int
+) -> list[Job]:
+    """Take the queued jobs of the study whose turn it is, oldest first; [] when nothing is due.
+
+    Args:
+        connection: of a write.
+        destination: whose jobs.
+        now_ms: the time.
+        until_ms: when the lease runs out.
+        most: how many at most.
+    """
+    row = connection.execute(
+        "SELECT study_no FROM job WHERE destination = ? AND state = ? AND due_at_ms <= ?"
+        " AND lease_until_ms <= ? AND NOT EXISTS (SELECT 1 FROM job AS other"
+        " WHERE other.study_no = job.study_no AND other.destination = job.destination"
+        " AND other.lease_until_ms > ?) ORDER BY urgency, due_at_ms LIMIT 1",
+        (destination, JobState.QUEUED, now_ms, now_ms, now_ms),
+    ).fetchone()
+    if row is None:
+        return []
+    return lease_study(
+        connection, destination, int(row[0]), now_ms=now_ms, until_ms=until_ms, most=most
+    )
+
+
+def lease_study(
+    connection: Connection,
+    destination: str,
+    study_no: int,
+    *,
+    now_ms: int,
+    until_ms: int,
+    most: int,
+) -> list[Job]:
+    """Take what of one study is due; for who has the study already, or `lease`."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE job.study_no = ? AND destination = ? AND job.state = ?"
+        " AND due_at_ms <= ? AND lease_until_ms <= ? ORDER BY pack_id, job.sequence LIMIT ?",
+        (study_no, destination, JobState.QUEUED, now_ms, now_ms, most),
+    )
+    taken = _jobs(rows)
+    _each(connection, destination, taken, "lease_until_ms = ?", until_ms)
+    return taken
+
+
+def renew(connection: Connection, destination: str, jobs: Sequence[Job], until_ms: int) -> None:
+    """Keep leased jobs for longer."""
+    _each(connection, destination, jobs, "lease_until_ms = ?", until_ms)
+
+
+def release_all(connection: Connection, destination: str) -> None:
+    """Let every lease go: the only sender has just started."""
+    connection.execute(
+        "UPDATE job SET lease_until_ms = 0 WHERE destination = ? AND lease_until_ms > 0",
+        (destination,),
+    )
+
+
+def give_back(connection: Connection, destination: str, jobs: Sequence[Job]) -> None:
+    """Let leases go; the jobs are due as before: the destination could not be reached."""
+    _each(connection, destination, jobs, "lease_until_ms = ?", 0)
+
+
+def sent(connection: Connection, destination: str, jobs: Sequence[Job], ask_at_ms: int) -> None:
+    """The destination has answered success.
+
+    Args:
+        connection: of a write.
+        destination: whose jobs.
+        jobs: which.
+        ask_at_ms: when its commitment is asked for, unless a later one of the study is sent.
+    """
+    change = f"state = '{JobState.SENT}', lease_until_ms = 0, reason = '', due_at_ms = ?"
+    _each(connection, destination, jobs, change, ask_at_ms)
+
+
+def again(
+    connection: Connection, destination: str, job: Job, *, due_at_ms: int, reason: str
+) -> None:
+    """It is to be sent, once more and not before `due_at_ms`."""
+    connection.execute(
+        "UPDATE job SET state = ?, lease_until_ms = 0, tries = tries + 1, due_at_ms = ?,"
+        " reason = ? WHERE destination = ? AND pack_no = ? AND sequence = ?",
+        (JobState.QUEUED, due_at_ms, reason, destination, job.pack_no, job.sequence),
+    )
+
+
+def park(connection: Connection, destination: str, job: Job, reason: str) -> None:
+    """It cannot be delivered as it is; of a durable write, since it is not tried again."""
+    connection.execute(
+        "UPDATE job SET state = ?, lease_until_ms = 0, tries = tries + 1, reason = ?"
+        " WHERE destination = ? AND pack_no = ? AND sequence = ?",
+        (JobState.PARKED, reason, destination, job.pack_no, job.sequence),
+    )
+
+
+def to_ask(connection: Connection, destination: str, *, now_ms: int, most: int) -> list[Job]:
+    """What of one study its destination is to be asked about now; [] when nothing is due.
+
+    A study is asked about when the last of what was sent is old enough, or at once when a peer
+    waits for it; and again when a report did not come in time. Never while some of it is still to
+    be sent and due.
+    """
+    row = connection.execute(
+        "SELECT study_no FROM job WHERE destination = ? AND state IN (?, ?, ?)"
+        " GROUP BY study_no HAVING (max(due_at_ms) <= ? OR min(urgency) = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM job AS other WHERE other.study_no = job.study_no"
+        " AND other.destination = job.destination AND other.state = ? AND other.due_at_ms <= ?)"
+        " AND sum(state <> ? OR due_at_ms <= ?) > 0"
+        " ORDER BY min(urgency), max(due_at_ms) LIMIT 1",
+        (
+            destination,
+            JobState.SENT,
+            JobState.DOUBTFUL,
+            JobState.ASKED,
+            now_ms,
+            Urgency.COMMITMENT,
+            JobState.QUEUED,
+            now_ms,
+            JobState.ASKED,
+            now_ms,
+        ),
+    ).fetchone()
+    if row is None:
+        return []
+    rows = connection.execute(
+        f"{_SELECT} WHERE job.study_no = ? AND destination = ? AND"
+        " (job.state IN (?, ?) OR job.state = ? AND due_at_ms <= ?)"
+        " ORDER BY pack_id, job.sequence LIMIT ?",
+        (
+            int(row[0]),
+            destination,
+            JobState.SENT,
+            JobState.DOUBTFUL,
+            JobState.ASKED,
+            now_ms,
+            most,
+        ),
+    )
+    return _jobs(rows)
+
+
+def asked(
+    connection: Connection, destination: str, jobs: Sequence[Job], *, again_at_ms: int
+) -> None:
+    """The destination has taken a request for their commitment; its report is awaited."""
+    change = f"state = '{JobState.ASKED}', due_at_ms = ?"
+    _each(connection, destination, jobs, change, again_at_ms)
+
+
+def of_version(
+    connection: Connection, destination: str, sop_instance_uid: str, sha256: bytes
+) -> list[Job]:
+    """The jobs of every copy of one version."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE sop_hash = ? AND dataset_sha256 = ? AND destination = ?",
+        (uid_hash(sop_instance_uid), sha256, destination),
+    )
+    return [job for job in _jobs(rows) if job.sop_instance_uid == sop_instance_uid]
+
+
+def hasten(connection: Connection, sop_instance_uids: Iterable[str]) -> None:
+    """A peer waits for the commitment of these: they go first."""
+    connection.executemany(
+        "UPDATE job SET urgency = ? WHERE urgency > ? AND (pack_no, sequence) IN"
+        " (SELECT pack_no, sequence FROM instance WHERE sop_hash = ?)",
+        [
+            (Urgency.COMMITMENT, Urgency.COMMITMENT, uid_hash(uid))
+            for uid in dict.fromkeys(sop_instance_uids)
+        ],
+    )
+
+
+def reasons(connection: Connection, sop_instance_uid: str) -> list[str]:
+    """Why copies of an instance are parked; [] when none is."""
+    rows = connection.execute(
+        "SELECT reason FROM job JOIN instance USING (pack_no, sequence)"
+        " WHERE sop_hash = ? AND state = ?",
+        (uid_hash(sop_instance_uid), JobState.PARKED),
+    )
+    return [str(reason) for (reason,) in rows]
+
+
+def depth(connection: Connection) -> Depth:
+    """How much waits."""
+    rows = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
+    by_state = dict.fromkeys(JobState, 0) | {JobState(row[0]): int(row[1]) for row in rows}
+    oldest = connection.execute("SELECT min(queued_at_ms) FROM job").fetchone()
+    return Depth(by_state=by_state, oldest_ms=None if oldest is None else oldest[0])
+
+
+def parked(connection: Connection, most: int) -> list[Parked]:
+    """The jobs that are parked, oldest first."""
+    rows = connection.execute(
+        "SELECT study.uid, sop_uid, tries, reason FROM job"
+        " JOIN study USING (study_no) JOIN instance USING (pack_no, sequence)"
+        " WHERE state = ? ORDER BY queued_at_ms LIMIT ?",
+        (JobState.PARKED, most),
+    )
+    return [
+        Parked(
+            study_instance_uid=unpack_uid(study),
+            sop_instance_uid=unpack_uid(uid),
+            tries=int(tries),
+            reason=str(reason),
+        )
+        for study, uid, tries, reason in rows
+    ]
+
+
+def retry(connection: Connection, now_ms: int) -> int:
+    """Let every parked job and every job that waits for its next try go at once; how many.
+
+    Of a durable write: it is an operator's decision.
+    """
+    return connection.execute(
+        "UPDATE job SET state = ?, due_at_ms = ?, reason = '' WHERE state = ?"
+        " OR (state = ? AND due_at_ms > ?)",
+        (JobState.QUEUED, now_ms, JobState.PARKED, JobState.QUEUED, now_ms),
+    ).rowcount
+
+
+def reconcile(connection: Connection, destination: str) -> int:
+    """Give every copy that is neither committed nor has a job a doubtful one; how many.
+
+    At start, and after a rebuild: whether it was sent is not known, so it asks before it sends.
+    """
+    return connection.execute(
+        "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, state, urgency,"
+        " queued_at_ms, due_at_ms) SELECT ?, pack_no, sequence, study_no, ?, ?, received_at_ms, 0"
+        " FROM instance JOIN series USING (series_no) WHERE NOT EXISTS (SELECT 1 FROM safe"
+        " WHERE safe.sop_hash = instance.sop_hash"
+        " AND safe.dataset_sha256 = instance.dataset_sha256)",
+        (destination, JobState.DOUBTFUL, Urgency.BACKFILL),
+    ).rowcount
+
+
+def take_over(source: Connection, target: Connection) -> None:
+    """Let a rebuilt index go on with the jobs of the old one; those of unknown copies are dropped.
+
+    Leases are not taken over: whoever has one writes to the old index no more.
+    """
+    rows = source.execute(
+        "SELECT destination, job.state, urgency, queued_at_ms, due_at_ms, tries, reason, pack_id,"
+        " sequence FROM job JOIN pack USING (pack_no)"
+    )
+    target.executemany(
+        "INSERT OR IGNORE INTO job (destination, state, urgency, queued_at_ms, due_at_ms, tries,"
+        " reason, pack_no, sequence, study_no) SELECT ?, ?, ?, ?, ?, ?, ?, instance.pack_no,"
+        " instance.sequence, study_no FROM instance JOIN pack USING (pack_no)"
+        " JOIN series USING (series_no) WHERE pack_id = ? AND instance.sequence = ?"
+        " AND NOT EXISTS (SELECT 1 FROM safe WHERE safe.sop_hash = instance.sop_hash"
+        " AND safe.dataset_sha256 = instance.dataset_sha256)",
+        rows.fetchall(),
+    )
+
+
+def _each(
+    connection: Connection, destination: str, jobs: Sequence[Job], change: str, value: int
+) -> None:
+    connection.executemany(
+        f"UPDATE job SET {change} WHERE destination = ? AND pack_no = ? AND sequence = ?",  # noqa: S608 - our own words
+        [(value, destination, job.pack_no, job.sequence) for job in jobs],
+    )
+
+
+def _jobs(rows: Iterable[Row]) -> list[Job]:
+    return [
+        Job(
+            pack_no=row[0],
+            sequence=row[1],
+            pack_id=PackId(row[2]),
+            study_no=row[3],
+            tries=row[4],
+            sop_class_uid=row[5],
+            sop_instance_uid=unpack_uid(row[6]),
+            sha256=row[7],
+        )
+        for row in rows
+    ]

@@ -1,0 +1,244 @@
+import pytest
+
+from harmoni.index import ingest, jobs
+from harmoni.index.ingest import Fact, Terms
+from harmoni.index.jobs import JobState, Urgency
+from index_samples import instance, pack_id
+
+CENTRE = "centre"
+TERMS = Terms(destination=CENTRE)
+NOW = 1_700_000_000_000
+LATER = NOW + 1_000_000
+
+
+@pytest.fixture
+def connection(database):
+    with database.write() as connection:
+        yield connection
+
+
+def record(connection, *instances, **how):
+    ingest.record(connection, instances, TERMS, **how)
+
+
+def lease(connection, now_ms=NOW, until_ms=LATER, most=100):
+    return jobs.lease(connection, CENTRE, now_ms=now_ms, until_ms=until_ms, most=most)
+
+
+def uids(taken):
+    return [job.sop_instance_uid for job in taken]
+
+
+def states(connection):
+    depth = jobs.depth(connection).by_state
+    return {state: count for state, count in depth.items() if count}
+
+
+def commitment(instances, *, by=CENTRE, copies=1, places=("dc1",), sequence=0):
+    return Fact(
+        pack_id=pack_id(900),
+        sequence=sequence,
+        kind="commitment",
+        at_ms=NOW,
+        body={
+            "by": by,
+            "copies": copies,
+            "places": list(places),
+            "instances": [
+                {"sop_instance_uid": each.sop_instance_uid, "sha256": each.identity.sha256.hex()}
+                for each in instances
+            ],
+            "transaction": "1.2",
+        },
+    )
+
+
+def test_each_stored_copy_gets_one_job_with_its_row(connection):
+    first, second = instance("1.2.3.4"), instance("1.2.3.5", sequence=1)
+    record(connection, first, second)
+    record(connection, first)
+
+    assert states(connection) == {JobState.QUEUED: 2}
+
+
+def test_an_archive_makes_no_jobs(connection):
+    ingest.record(connection, [instance()])
+
+    assert states(connection) == {}
+
+
+def test_a_lease_takes_one_study_and_nobody_else_gets_it_meanwhile(connection):
+    record(
+        connection,
+        instance("1.2.3.4"),
+        instance("1.2.3.5", sequence=1),
+        instance("1.2.9.1", study_uid="1.2.9", series_uid="1.2.9.9", pack=2),
+    )
+
+    assert uids(lease(connection)) == ["1.2.3.4", "1.2.3.5"]
+    record(connection, instance("1.2.3.6", sequence=2))
+    assert uids(lease(connection)) == ["1.2.9.1"]
+    assert lease(connection) == []
+    assert uids(lease(connection, now_ms=LATER)) == ["1.2.3.4", "1.2.3.5", "1.2.3.6"]
+
+
+def test_what_a_peer_waits_for_goes_first(connection):
+    record(
+        connection,
+        instance("1.2.3.4"),
+        instance("1.2.9.1", study_uid="1.2.9", series_uid="1.2.9.9", pack=2),
+    )
+    jobs.hasten(connection, ["1.2.9.1"])
+
+    assert uids(lease(connection)) == ["1.2.9.1"]
+
+
+def test_leases_go_when_the_sender_starts_anew(connection):
+    record(connection, instance())
+    lease(connection)
+    jobs.release_all(connection, CENTRE)
+
+    assert len(lease(connection)) == 1
+
+
+def test_an_attempt_that_failed_waits_for_its_time_and_counts(connection):
+    record(connection, instance())
+    [job] = lease(connection)
+    jobs.again(connection, CENTRE, job, due_at_ms=NOW + 5000, reason="A700")
+
+    assert lease(connection, now_ms=NOW + 4999) == []
+    [job] = lease(connection, now_ms=NOW + 5000)
+    assert job.tries == 1
+
+
+def test_a_parked_job_waits_for_an_operator_and_says_why(connection):
+    record(connection, instance())
+    [job] = lease(connection)
+    jobs.park(connection, CENTRE, job, "A900 the centre cannot read it")
+
+    assert lease(connection, now_ms=LATER) == []
+    [parked] = jobs.parked(connection, 10)
+    assert parked.reason == "A900 the centre cannot read it"
+    assert jobs.reasons(connection, "1.2.3.4") == [parked.reason]
+    assert jobs.retry(connection, NOW) == 1
+    assert len(lease(connection)) == 1
+
+
+def ask(connection, now_ms):
+    return jobs.to_ask(connection, CENTRE, now_ms=now_ms, most=100)
+
+
+def test_a_study_is_asked_about_when_the_last_of_it_is_old_enough(connection):
+    record(connection, instance("1.2.3.4"), instance("1.2.3.5", sequence=1))
+    first, second = lease(connection)
+    jobs.sent(connection, CENTRE, [first], NOW + 300)
+    assert ask(connection, NOW + 300) == []  # the second is still to be sent
+    jobs.sent(connection, CENTRE, [second], NOW + 400)
+
+    assert ask(connection, NOW + 399) == []
+    taken = ask(connection, NOW + 400)
+    assert uids(taken) == ["1.2.3.4", "1.2.3.5"]
+    assert taken[0].sha256 == instance().identity.sha256
+
+
+def test_a_study_for_which_a_peer_waits_is_asked_about_at_once(connection):
+    record(connection, instance())
+    jobs.sent(connection, CENTRE, lease(connection), NOW + 300_000)
+    assert ask(connection, NOW) == []
+    jobs.hasten(connection, ["1.2.3.4"])
+
+    assert len(ask(connection, NOW)) == 1
+
+
+def test_what_was_asked_is_asked_again_when_no_report_comes_and_not_before(connection):
+    record(connection, instance())
+    jobs.sent(connection, CENTRE, lease(connection), NOW)
+    jobs.hasten(connection, ["1.2.3.4"])
+    jobs.asked(connection, CENTRE, ask(connection, NOW), again_at_ms=NOW + 900)
+
+    assert ask(connection, NOW + 899) == []
+    assert len(ask(connection, NOW + 900)) == 1
+
+
+def test_one_that_waits_for_a_later_try_does_not_hold_up_the_rest_of_its_study(connection):
+    record(connection, instance("1.2.3.4"), instance("1.2.3.5", sequence=1))
+    first, second = lease(connection)
+    jobs.sent(connection, CENTRE, [first], NOW)
+    jobs.again(connection, CENTRE, second, due_at_ms=LATER, reason="A700")
+
+    assert uids(ask(connection, NOW)) == ["1.2.3.4"]
+
+
+def test_a_commitment_ends_the_jobs_of_every_copy_of_that_version_and_of_no_other(connection):
+    copy, again = instance(), instance(pack=2)
+    other = instance(pack=3, content=b"other")
+    record(connection, copy, again, other)
+    ingest.record_facts(connection, [commitment([copy])], TERMS)
+
+    [left] = lease(connection)
+    assert left.sha256 == other.identity.sha256
+    record(connection, instance(pack=4))  # came once more: it is safe already
+    assert states(connection) == {JobState.QUEUED: 1}
+
+
+def test_a_commitment_that_we_gave_a_peer_ends_no_job(connection):
+    record(connection, instance())
+    given = commitment([instance()])
+    body = {name: value for name, value in given.body.items() if name != "by"}
+    ingest.record_facts(
+        connection,
+        [Fact(pack_id=given.pack_id, sequence=0, kind="commitment", at_ms=NOW, body=body)],
+        TERMS,
+    )
+
+    assert states(connection) == {JobState.QUEUED: 1}
+
+
+def test_the_better_of_two_commitments_counts_in_any_order(new_database):
+    facts = [
+        commitment([instance()], copies=1, places=["dc1"], sequence=0),
+        commitment([instance()], copies=2, places=["dc1", "dc2"], sequence=1),
+    ]
+    for ordered in (facts, facts[::-1]):
+        database = new_database()
+        with database.write() as connection:
+            ingest.record_facts(connection, ordered, TERMS)
+            rows = connection.execute("SELECT copies, places FROM safe").fetchall()
+        database.close()
+        assert [tuple(row) for row in rows] == [(2, "dc1,dc2")]
+
+
+def test_what_has_neither_a_commitment_nor_a_job_asks_before_it_is_sent(connection):
+    safe, lost = instance("1.2.3.4"), instance("1.2.3.5", sequence=1)
+    ingest.record(connection, [safe, lost])
+    ingest.record_facts(connection, [commitment([safe])], TERMS)
+
+    assert jobs.reconcile(connection, CENTRE) == 1
+    assert lease(connection, now_ms=LATER) == []
+    assert uids(ask(connection, NOW)) == ["1.2.3.5"]
+    assert jobs.reconcile(connection, CENTRE) == 0
+
+
+def test_jobs_are_taken_over_by_a_rebuilt_index_as_they_stand(database, new_database):
+    parked, queued = instance("1.2.3.4"), instance("1.2.3.5", sequence=1)
+    rebuilt = new_database()
+    with database.write() as old, rebuilt.write() as new:
+        record(old, parked, queued, instance("1.2.3.6", pack=7))
+        jobs.park(old, CENTRE, lease(old)[0], "A900")
+        ingest.record(new, [parked, queued])
+        jobs.take_over(old, new)
+        assert states(new) == {JobState.PARKED: 1, JobState.QUEUED: 1}
+        assert jobs.reasons(new, "1.2.3.4") == ["A900"]
+        assert uids(lease(new)) == ["1.2.3.5"]
+    rebuilt.close()
+
+
+def test_the_depth_says_since_when_the_oldest_waits(connection):
+    assert jobs.depth(connection).oldest_ms is None
+    record(connection, instance(received_at_ms=NOW - 5000), instance("1.2.3.5", sequence=1))
+
+    assert jobs.depth(connection).oldest_ms == NOW - 5000
+
+
+def test_urgency_orders_commitment_before_today_before_back_fill():
+    assert Urgency.COMMITMENT < Urgency.TODAY < Urgency.BACKFILL

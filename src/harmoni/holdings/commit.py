@@ -1,8 +1,9 @@
 """Storage commitment decided from what is verified, never from what the index hopes.
 
 A reference is final when every version that it means lies in sealed packs, in as many verified
-places as the installation asks for, or when it can never be committed. A transaction is reported
-once, when all its references are final.
+places as the installation asks for, or when it can never be committed. At a gateway it is the
+destination's own commitment that counts, end to end. A transaction is reported once, when all its
+references are final.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from harmoni.dicom.status import Status
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.presence import Presence
-from harmoni.index import commitment, packs
+from harmoni.index import commitment, jobs, packs, safe
 from harmoni.index.commitment import Transaction
+from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Busy
@@ -40,6 +42,9 @@ class CommitmentPolicy:
     """How long an unknown instance may still arrive before it is reported as such."""
     places: tuple[str, ...] = ()
     """The sites that have verified what is sealed here: so far, this one."""
+    elsewhere: bool = False
+    """Whether only what the destination has committed itself to counts: a gateway keeps a copy for
+    a while, and does not answer for it."""
 
 
 class Commitments:
@@ -68,6 +73,7 @@ class Commitments:
         self._clock = clock
         self._policy = policy
         self._again_s: dict[tuple[str, str], float] = {}
+        self._hastened: dict[tuple[str, str], int] = {}
 
     def accept(
         self,
@@ -142,6 +148,7 @@ class Commitments:
         with self._index.reader() as connection:
             waiting = commitment.unresolved_since(connection)
         self._again_s = {key: at_s for key, at_s in self._again_s.items() if key in waiting}
+        self._hastened = {key: copies for key, copies in self._hastened.items() if key in waiting}
         resolved = 0
         for key, accepted_at_ms in waiting.items():
             if now_s < self._again_s.get(key, now_s):
@@ -168,7 +175,10 @@ class Commitments:
         in_grace = now_ms < grace_until_ms
         outcomes = [self._outcome(reference, held, in_grace=in_grace) for reference, held in meant]
         if _WAITING in outcomes:
-            self._ask_for_seals([held for _, copies in meant for held in copies])
+            if self._policy.elsewhere:
+                self._hasten(transaction, sum(len(copies) for _, copies in meant))
+            else:
+                self._ask_for_seals([held for _, copies in meant for held in copies])
             return False
         final = replace(
             transaction,
@@ -177,14 +187,15 @@ class Commitments:
                 for (reference, _), outcome in zip(meant, outcomes, strict=True)
             ),
         )
+        places = self._places(final, meant)
         # The event first: the store is the truth, the report follows from it.
         for study, references in _by_study(meant, outcomes).items():
             self._events.record(
                 event.COMMITMENT,
                 {
-                    "copies": len(self._policy.places),
+                    "copies": len(places),
                     "instances": references,
-                    "places": list(self._policy.places),
+                    "places": list(places),
                     "requester": transaction.requester,
                     "transaction": transaction.transaction_uid,
                 },
@@ -202,6 +213,8 @@ class Commitments:
             return _WAITING if in_grace else Status.NO_SUCH_SOP_INSTANCE
         if any(held.sop_class_uid != reference.sop_class_uid for held in copies):
             return Status.CLASS_INSTANCE_CONFLICT
+        if self._policy.elsewhere:
+            return self._outcome_elsewhere(copies)
         sound: dict[object, list[Held]] = {held.identity: [] for held in copies}
         for held in copies:
             if held.sound and self._presence.has(held.location):
@@ -213,6 +226,42 @@ class Commitments:
         )
         enough = len(self._policy.places) >= self._policy.safe_copies
         return None if sealed and enough else _WAITING
+
+    def _outcome_elsewhere(self, copies: Sequence[Held]) -> int | None:
+        with self._index.reader() as connection:
+            if all(self._is_safe(connection, held) for held in copies):
+                return None
+            parked = jobs.reasons(connection, copies[0].sop_instance_uid)
+        return Status.PROCESSING_FAILURE if parked else _WAITING
+
+    def _is_safe(self, connection: Connection, held: Held) -> bool:
+        found = safe.find(connection, held.sop_instance_uid, held.identity.sha256)
+        return found is not None and found.copies >= self._policy.safe_copies
+
+    def _places(
+        self, final: Transaction, meant: Sequence[tuple[Reference, Sequence[Held]]]
+    ) -> tuple[str, ...]:
+        """The sites that have everything that a transaction has committed."""
+        if not self._policy.elsewhere:
+            return self._policy.places
+        found: list[safe.Safe | None] = []
+        with self._index.reader() as connection:
+            for reference, (_, copies) in zip(final.references, meant, strict=True):
+                if reference.failure_reason is None:
+                    found += [
+                        safe.find(connection, held.sop_instance_uid, held.identity.sha256)
+                        for held in copies
+                    ]
+        sites = [frozenset(each.places) for each in found if each is not None]
+        return tuple(sorted(frozenset.intersection(*sites))) if sites else ()
+
+    def _hasten(self, transaction: Transaction, copies: int) -> None:
+        """Let what a peer waits for go first, again when more of it has come."""
+        key = (transaction.requester, transaction.transaction_uid)
+        if self._hastened.get(key) != copies:
+            with self._index.write() as connection:
+                jobs.hasten(connection, [each.sop_instance_uid for each in transaction.references])
+            self._hastened[key] = copies
 
     def _ask_for_seals(self, copies: Sequence[Held]) -> None:
         wanted = {held.location.pack_id for held in copies if held.pack_state is PackState.OPEN}

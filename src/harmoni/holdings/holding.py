@@ -5,7 +5,7 @@ holding.find      answer a query
 holding.plan      what a retrieval would give
 holding.recall    give a data set back
 holding.commitments, holding.conflicts, holding.events, holding.sealer, holding.presence,
-holding.rebuilder (keeper, operators)
+holding.let_go, holding.rebuilder (keeper, operators)
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from harmoni.holdings.chunks import ChunkPool
 from harmoni.holdings.commit import CommitmentPolicy, Commitments
 from harmoni.holdings.conflict import Conflicts
 from harmoni.holdings.events import EventRecorder
+from harmoni.holdings.let_go import LetGo
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.open_packs import OpenPacks, PackLimits
 from harmoni.holdings.presence import Presence
@@ -202,6 +203,18 @@ class Holding:
         """Finds out what several versions of an instance differ in."""
         return Conflicts(
             index=self.index, events=self.events, recall=self.recall, clock=self._site.clock
+        )
+
+    @cached_property
+    def let_go(self) -> LetGo:
+        """Gives up local copies of what is safe elsewhere."""
+        return LetGo(
+            files=self._site.files,
+            layout=self.layout,
+            keyring=self.keyring,
+            index=self.index,
+            events=self.events,
+            safe_copies=self._site.policy.safe_copies,
         )
 
     def rebuilder(self) -> Rebuilder:

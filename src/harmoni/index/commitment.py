@@ -13,9 +13,11 @@ from typing import Final
 
 from harmoni.dicom.commitment_data import Reference
 from harmoni.index import lookup
+from harmoni.index.attributes import uid_hash
 from harmoni.index.database import Connection, Row
 from harmoni.index.lookup import Held
 from harmoni.model.errors import AlreadyHeld, NotHeld
+from harmoni.model.identifiers import PackId
 
 _SELECT: Final = (
     "SELECT commitment_no, requester, transaction_uid, accepted_at_ms, grace_until_ms,"
@@ -209,6 +211,22 @@ def answered(connection: Connection, requester: str, transaction_uid: str, at_ms
         " WHERE commitment_no = ?",
         (at_ms, row[0]),
     )
+
+
+def is_waited_for(connection: Connection, pack_id: PackId) -> bool:
+    """Whether a transaction that is not final names an instance of a pack."""
+    rows = connection.execute(
+        "SELECT DISTINCT sop_instance_uid FROM commitment JOIN commitment_reference"
+        " USING (commitment_no) WHERE resolved_at_ms IS NULL"
+    ).fetchall()
+    hashes = {uid_hash(uid) for (uid,) in rows}
+    if not hashes:
+        return False
+    members = connection.execute(
+        "SELECT sop_hash FROM instance JOIN pack USING (pack_no) WHERE pack_id = ?",
+        (pack_id.value,),
+    )
+    return any(sop_hash in hashes for (sop_hash,) in members)
 
 
 def take_over(source: Connection, target: Connection) -> None:

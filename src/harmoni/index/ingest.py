@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from harmoni.dicom import matching
-from harmoni.index import attributes, packs
+from harmoni.index import attributes, packs, safe
 from harmoni.index.attributes import pack_uid, uid_hash
 from harmoni.index.database import Connection
 from harmoni.index.jobs import JobState, Urgency
@@ -172,20 +172,13 @@ def _note_safe(connection: Connection, body: Mapping[str, Json]) -> None:
     told = Fields(dict(body), "a commitment")
     places = ",".join(str(place) for place in told.entries("places"))
     versions = [
-        (uid_hash(each.text("sop_instance_uid")), each.digest("sha256"))
-        for each in told.objects("instances")
+        (each.text("sop_instance_uid"), each.digest("sha256")) for each in told.objects("instances")
     ]
-    copies = told.number("copies")
-    connection.executemany(
-        "INSERT INTO safe (sop_hash, dataset_sha256, copies, places) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET copies = excluded.copies, places = excluded.places"
-        " WHERE (excluded.copies, excluded.places) > (copies, places)",
-        [(*version, copies, places) for version in versions],
-    )
+    safe.note(connection, versions, told.number("copies"), places)
     connection.executemany(
         "DELETE FROM job WHERE destination = ? AND (pack_no, sequence) IN"
         " (SELECT pack_no, sequence FROM instance WHERE sop_hash = ? AND dataset_sha256 = ?)",
-        [(told.text("by"), *version) for version in versions],
+        [(told.text("by"), uid_hash(uid), sha256) for uid, sha256 in versions],
     )
 
 

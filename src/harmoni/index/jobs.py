@@ -269,6 +269,14 @@ def reasons(connection: Connection, sop_instance_uid: str) -> list[str]:
     return [str(reason) for (reason,) in rows]
 
 
+def open_in(connection: Connection, pack_id: PackId) -> int:
+    """How many jobs of a pack's instances are not over."""
+    [(count,)] = connection.execute(
+        "SELECT count(*) FROM job JOIN pack USING (pack_no) WHERE pack_id = ?", (pack_id.value,)
+    ).fetchall()
+    return int(count)
+
+
 def depth(connection: Connection) -> Depth:
     """How much waits."""
     rows = connection.execute("SELECT state, count(*) FROM job GROUP BY state")

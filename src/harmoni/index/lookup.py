@@ -31,6 +31,8 @@ from harmoni.index.schema import (
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Identity, Location, Origin
 
+_NOT_THERE: Final = frozenset({PackState.MISSING, PackState.EVICTED})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
@@ -50,7 +52,7 @@ class Held:
     @property
     def sound(self) -> bool:
         """Whether nothing is known against this copy; a damaged pack may still hold it sound."""
-        return not self.damaged and self.pack_state is not PackState.MISSING
+        return not self.damaged and self.pack_state not in _NOT_THERE
 
 
 _HELD: Final = select(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harmoni.index.attributes import uid_hash
+from harmoni.index.attributes import pack_uid, uid_hash, unpack_uid
 from harmoni.index.database import Connection, Row
 from harmoni.model.errors import NotHeld
 from harmoni.model.identifiers import PackId
@@ -168,6 +168,28 @@ def packs_in(connection: Connection, state: PackState) -> list[PackRow]:
     """Every pack in a state, lowest id first."""
     rows = connection.execute(f"{_SELECT} WHERE state = ? ORDER BY pack_id", (state,))
     return [_pack_row(row) for row in rows]
+
+
+def packs_of_study(connection: Connection, study_instance_uid: str) -> list[PackRow]:
+    """Every pack that holds, or held, instances of a study, lowest id first."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE pack_no IN"  # noqa: S608 - our own words
+        " (SELECT pack_no FROM instance JOIN series USING (series_no)"
+        " JOIN study USING (study_no) WHERE study.uid = ?) ORDER BY pack_id",
+        (pack_uid(study_instance_uid),),
+    )
+    return [_pack_row(row) for row in rows]
+
+
+def studies_held(connection: Connection) -> list[str]:
+    """The studies with an instance in a pack that was not let go of, oldest pack first."""
+    rows = connection.execute(
+        "SELECT study.uid FROM study WHERE EXISTS (SELECT 1 FROM series JOIN instance"
+        " USING (series_no) JOIN pack USING (pack_no) WHERE series.study_no = study.study_no"
+        " AND pack.state <> ?) ORDER BY first_pack_id",
+        (PackState.EVICTED,),
+    )
+    return [unpack_uid(uid) for (uid,) in rows]
 
 
 def request_seal(connection: Connection, pack_ids: Iterable[PackId], at_ms: int) -> None:

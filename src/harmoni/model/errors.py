@@ -12,6 +12,7 @@
     │   ├── NotHeld             asked for something that is not held here
     │   ├── AlreadyHeld         a create-only name exists already
     │   ├── Refused             a policy says no
+    │   ├── NotAccepted         no presentation context carries this instance as it is
     │   └── ConfigurationError  settings, keys or files of ours that do not fit together
     └── ProtocolError           the upper layer or DIMSE was violated
         ├── LocalProtocolError   by our own caller
@@ -97,6 +98,12 @@ class Refused(Permanent):
     """A policy says no."""
 
     code = "HZ-2004"
+
+
+class NotAccepted(Permanent):
+    """The peer accepted no presentation context for an instance's class in its transfer syntax."""
+
+    code = "HZ-2008"
 
 
 class ConfigurationError(Permanent):

@@ -1,10 +1,11 @@
 """Requests and responses on a channel: what all services have in common (PS3.7 7, 9, 10).
 
-One operation runs at a time on an association. While it runs the peer may send nothing but what
-belongs to it: responses, and C-CANCEL-RQ. Anything else breaks the protocol.
+One operation runs at a time on an association, storage within a granted window apart. While it runs
+the peer may send nothing but what belongs to it: responses, and C-CANCEL-RQ. Anything else breaks
+the protocol.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final, Never
 
@@ -21,6 +22,9 @@ TICK_S: Final = 1.0
 """How often a wait looks up: for pending responses to send, for reports to send."""
 
 SYSTEM_CLOCK: Final[Clock] = SystemClock()
+
+MAX_MESSAGE_ID: Final = 0xFFFF
+"""(0000,0110) is 16 bits wide (PS3.7 E.1)."""
 
 _RESPONSE_BIT: Final = 0x8000
 
@@ -125,6 +129,53 @@ class Operation:
             self.cancelled = True
 
 
+def next_message_id(last: int, outstanding: Container[int]) -> int:
+    """The message id after `last`, 1 to 65,535 in a circle, that is not outstanding.
+
+    Args:
+        last: the id given out before, 0 at first.
+        outstanding: ids whose operations are not answered yet, not all there are.
+    """
+    number = last % MAX_MESSAGE_ID + 1
+    while number in outstanding:
+        number = number % MAX_MESSAGE_ID + 1
+    return number
+
+
+def await_message(
+    channel: Channel,
+    asked: CommandField,
+    *,
+    timeout_s: float,
+    clock: Clock = SYSTEM_CLOCK,
+    on_tick: Callable[[], None] | None = None,
+) -> Message:
+    """Wait for the next message, whatever it is.
+
+    Args:
+        channel: the association.
+        asked: the request whose answer is awaited, for the error's text.
+        timeout_s: how long the peer may be silent.
+        clock: measures the time.
+        on_tick: called at least every `TICK_S` of waiting.
+
+    Raises:
+        AssociationEnded: the peer has gone; or we aborted, because it was silent for so long.
+    """
+    deadline_s = clock.monotonic_s() + timeout_s
+    while True:
+        left_s = deadline_s - clock.monotonic_s()
+        if left_s <= 0:
+            channel.abort()
+            why = f"no response to {asked.name} for {timeout_s:g} s"
+            raise AssociationEnded(Ending.TIMEOUT, why)
+        message = channel.receive(min(left_s, TICK_S))
+        if message is not None:
+            return message
+        if on_tick is not None:
+            on_tick()
+
+
 def await_response(
     channel: Channel,
     request: Command,
@@ -152,24 +203,18 @@ def await_response(
             sent another message.
     """
     expected = request.field | _RESPONSE_BIT
-    deadline_s = clock.monotonic_s() + timeout_s
     while True:
-        left_s = deadline_s - clock.monotonic_s()
-        if left_s <= 0:
-            channel.abort()
-            why = f"no response to {request.field.name} for {timeout_s:g} s"
-            raise AssociationEnded(Ending.TIMEOUT, why)
-        message = channel.receive(min(left_s, TICK_S))
-        if message is not None:
-            command = message.command
-            if command.field == expected and command.message_id_responded_to == request.message_id:
-                return message
-            if on_other is None:
-                break_off(
-                    channel, f"{command.field.name} while waiting for {request.field.name}'s answer"
-                )
-            on_other(message)
-            deadline_s = clock.monotonic_s() + timeout_s
+        message = await_message(
+            channel, request.field, timeout_s=timeout_s, clock=clock, on_tick=on_tick
+        )
+        command = message.command
+        if command.field == expected and command.message_id_responded_to == request.message_id:
+            return message
+        if on_other is None:
+            break_off(
+                channel, f"{command.field.name} while waiting for {request.field.name}'s answer"
+            )
+        on_other(message)
         if on_tick is not None:
             on_tick()
 

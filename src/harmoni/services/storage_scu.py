@@ -1,21 +1,26 @@
 """Storage as its user (SCU): C-STORE of held instances, their bytes as they are (PS3.7 9.1.1).
 
-An instance is sent in the transfer syntax in which it is held, or not at all.
+An instance is sent in the transfer syntax in which it is held, or not at all. `store` sends one and
+waits for its answer; `send` sends many, as many at a time as the peer has granted (PS3.7 D.3.3.3).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from harmoni.dicom.dimse import Command, CommandField, Priority
+from harmoni.dicom.items import AsynchronousOperationsWindow
 from harmoni.dicom.pdu import MAX_CONTEXTS, ProposedContext
 from harmoni.dicom.presentation import AcceptedContext
-from harmoni.model.errors import HarmoniError
+from harmoni.model.errors import HarmoniError, NotAccepted
 from harmoni.net.driver import AssociationEnded, Channel, Ending, Message
 from harmoni.runtime.clock import Clock
 from harmoni.services import exchange
 
 Buffer = bytes | bytearray | memoryview
+
+MAX_OUTSTANDING: Final = 16
+"""How many instances `send` leaves unanswered at most, whatever window was granted."""
 
 
 class Outgoing(Protocol):
@@ -54,10 +59,33 @@ class Outgoing(Protocol):
 class Interrupted(AssociationEnded):
     """We aborted, because a data set could not be read to its end while it was being sent.
 
-    Its cause is the error of whoever gave the data set.
+    Args:
+        fault: the error of whoever gave the data set; it decides whether that instance may be
+            tried again.
+
+    Attributes:
+        fault: likewise.
+        outgoing: the instance that broke; None where `store` was given only its data set.
     """
 
     code = "HZ-1007"
+
+    def __init__(self, fault: HarmoniError) -> None:
+        why = f"we aborted: {type(fault).__name__} in the middle of an instance"
+        super().__init__(Ending.ABORTED, why)
+        self.fault = fault
+        self.outgoing: Outgoing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one instance; either the peer has answered it, or it never left."""
+
+    outgoing: Outgoing
+    status: int | None = None
+    """Of the C-STORE-RSP; see `harmoni.dicom.status`."""
+    error: HarmoniError | None = None
+    """Why nothing of it was sent: `NotAccepted`, or what `Outgoing.open` raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +169,156 @@ def store(
             never has a whole wrong object.
         HarmoniError: `data_set` failed before anything was sent; the association stands.
     """
-    request = Command(
+    request = _request(
+        context, sop_instance_uid, message_id, originator=originator, priority=priority
+    )
+    _transmit(channel, context, request, data_set)
+    answer = exchange.await_response(
+        channel, request, timeout_s=timeout_s, clock=clock, on_other=on_other, on_tick=on_tick
+    )
+    return answer.command
+
+
+def send(
+    channel: Channel,
+    plan: Sequence[Outgoing],
+    *,
+    clock: Clock = exchange.SYSTEM_CLOCK,
+    timeout_s: float = 600.0,
+) -> Iterator[Sent]:
+    """Send many instances, with as many unanswered at a time as the peer has granted us.
+
+    We are the requestor, and nothing else runs on the association meanwhile. Whoever stops
+    iterating early leaves answers outstanding, and must abort.
+
+    Args:
+        channel: the association; its contexts are those of one of the `batches`.
+        plan: what is sent, in this order.
+        clock: measures the time.
+        timeout_s: how long the peer may give no answer while we wait for one.
+
+    Yields:
+        One outcome per instance, as soon as it is known: in any order, since the peer may answer
+        in any. An instance that cannot be sent does not keep the others from it.
+
+    Raises:
+        AssociationEnded: the peer has gone, broke the protocol, or did not answer in time. What
+            was not yielded is not settled, whether or not the peer has it: send it again.
+        Interrupted: the data set of its `outgoing` failed in the middle, likewise.
+    """
+    pipeline = _Pipeline(channel, clock, timeout_s)
+    for outgoing in plan:
+        while pipeline.is_full:
+            yield pipeline.await_answer()
+        # The association may be known to be over by now, with answers before its end.
+        while (sent := pipeline.take_answer()) is not None:
+            yield sent
+        try:
+            pipeline.begin(outgoing)
+        except AssociationEnded:
+            raise
+        except HarmoniError as error:
+            yield Sent(outgoing, error=error)
+    while pipeline.outstanding:
+        yield pipeline.await_answer()
+
+
+class _Pipeline:
+    """Instances that were sent and not answered yet, by message id."""
+
+    def __init__(self, channel: Channel, clock: Clock, timeout_s: float) -> None:
+        self.outstanding: dict[int, Outgoing] = {}
+        self._channel = channel
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._window = _granted_window(channel)
+        self._last_id = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether an answer must come before anything else may be sent."""
+        return len(self.outstanding) >= self._window
+
+    def begin(self, outgoing: Outgoing) -> None:
+        """Send one instance.
+
+        Raises:
+            AssociationEnded: the peer has gone, or the data set failed in the middle.
+            HarmoniError: nothing of it was sent; the association stands.
+        """
+        context = find_context(self._channel, outgoing.sop_class_uid, outgoing.transfer_syntax_uid)
+        if context is None:
+            raise NotAccepted(
+                f"the peer accepted no context for {outgoing.sop_class_uid} in"
+                f" {outgoing.transfer_syntax_uid}: have it accept that, then send it again"
+            )
+        message_id = exchange.next_message_id(self._last_id, self.outstanding)
+        request = _request(context, outgoing.sop_instance_uid, message_id)
+        try:
+            _transmit(self._channel, context, request, outgoing.open())
+        except Interrupted as interrupted:
+            interrupted.outgoing = outgoing
+            raise
+        self._last_id = message_id
+        self.outstanding[message_id] = outgoing
+
+    def take_answer(self) -> Sent | None:
+        """Give an answer that is there already, without waiting for one.
+
+        Raises:
+            AssociationEnded: the peer has gone, or sent something else.
+        """
+        message = self._channel.receive(0) if self._channel.poll() else None
+        return None if message is None else self._settle(message)
+
+    def await_answer(self) -> Sent:
+        """Wait for an answer to anything that is outstanding.
+
+        Raises:
+            AssociationEnded: the peer has gone, sent something else, or did not answer in time.
+        """
+        return self._settle(
+            exchange.await_message(
+                self._channel,
+                CommandField.C_STORE_RQ,
+                timeout_s=self._timeout_s,
+                clock=self._clock,
+            )
+        )
+
+    def _settle(self, message: Message) -> Sent:
+        command = message.command
+        answered = None
+        if command.field is CommandField.C_STORE_RSP:
+            answered = self.outstanding.pop(command.message_id_responded_to or 0, None)
+        if answered is None:
+            exchange.break_off(self._channel, f"{command.field.name} that answers nothing")
+        return Sent(answered, status=exchange.status_in(command))
+
+
+def _granted_window(channel: Channel) -> int:
+    """How many operations we may have outstanding as the requestor (PS3.7 D.3.3.3)."""
+    # Both count: what was not proposed is not granted, whatever a peer answers.
+    proposed = channel.request.user_information.window
+    granted = channel.answer.user_information.window
+    return min(_invoked(proposed), _invoked(granted))
+
+
+def _invoked(window: AsynchronousOperationsWindow | None) -> int:
+    if window is None:
+        return 1
+    return min(window.invoked or MAX_OUTSTANDING, MAX_OUTSTANDING)
+
+
+def _request(
+    context: AcceptedContext,
+    sop_instance_uid: str,
+    message_id: int,
+    *,
+    originator: MoveOriginator | None = None,
+    priority: int = Priority.MEDIUM,
+) -> Command:
+    return Command(
         field=CommandField.C_STORE_RQ,
         has_data_set=True,
         message_id=message_id,
@@ -151,6 +328,18 @@ def store(
         move_originator_ae_title=None if originator is None else originator.ae_title,
         move_originator_message_id=None if originator is None else originator.message_id,
     )
+
+
+def _transmit(
+    channel: Channel, context: AcceptedContext, request: Command, data_set: Iterable[Buffer]
+) -> None:
+    """Send a request with its data set.
+
+    Raises:
+        AssociationEnded: the peer has gone.
+        Interrupted: `data_set` failed in the middle; the association is aborted.
+        HarmoniError: `data_set` failed before anything was sent; the association stands.
+    """
     try:
         channel.send(context, request, data_set)
     except AssociationEnded:
@@ -158,9 +347,4 @@ def store(
     except HarmoniError as error:
         if channel.ended is None:
             raise
-        why = f"we aborted: {type(error).__name__} in the middle of an instance"
-        raise Interrupted(Ending.ABORTED, why) from error
-    answer = exchange.await_response(
-        channel, request, timeout_s=timeout_s, clock=clock, on_other=on_other, on_tick=on_tick
-    )
-    return answer.command
+        raise Interrupted(error) from error

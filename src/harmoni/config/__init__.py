@@ -11,31 +11,40 @@ from harmoni.config.files import (
     HospitalFiles,
     hospitals_stamp,
     load_archive,
+    load_gateway,
     load_hospitals,
     new_hospital,
     override,
     read_hospitals,
+    role_of,
     write_hospital,
 )
+from harmoni.config.gateway import GatewayConfig, GatewaySection, PeerSection
 from harmoni.config.hospital import ALL_RIGHTS, DestinationSection, HospitalConfig, Right
-from harmoni.config.text import reference, render, template
+from harmoni.config.text import gateway_template, reference, render, template
 
 __all__ = [
     "ALL_RIGHTS",
     "ArchiveConfig",
     "ArchiveSection",
     "DestinationSection",
+    "GatewayConfig",
+    "GatewaySection",
     "HospitalConfig",
     "HospitalFiles",
+    "PeerSection",
     "Right",
+    "gateway_template",
     "hospitals_stamp",
     "load_archive",
+    "load_gateway",
     "load_hospitals",
     "new_hospital",
     "override",
     "read_hospitals",
     "reference",
     "render",
+    "role_of",
     "template",
     "write_hospital",
 ]

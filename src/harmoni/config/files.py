@@ -14,12 +14,14 @@ from pydantic_core import ErrorDetails
 from harmoni.backends.filesystem import Filesystem
 from harmoni.config.archive import ArchiveConfig
 from harmoni.config.fields import Section, entries
+from harmoni.config.gateway import GatewayConfig
 from harmoni.config.hospital import HospitalConfig
 from harmoni.config.text import render
 from harmoni.model.errors import AlreadyHeld, ConfigurationError
 from harmoni.model.identifiers import HospitalId
 
 _Model = TypeVar("_Model", bound=Section)
+_Role = TypeVar("_Role", ArchiveConfig, GatewayConfig)
 
 
 def load_archive(path: Path, overrides: Sequence[str] = ()) -> ArchiveConfig:
@@ -33,6 +35,26 @@ def load_archive(path: Path, overrides: Sequence[str] = ()) -> ArchiveConfig:
         ConfigurationError: the file cannot be read or breaks a rule; a sentence for each.
     """
     return _load(ArchiveConfig, path, overrides)
+
+
+def load_gateway(path: Path, overrides: Sequence[str] = ()) -> GatewayConfig:
+    """Read and check gateway.toml; see `load_archive`."""
+    return _load(GatewayConfig, path, overrides)
+
+
+def role_of(path: Path) -> str:
+    """The role whose configuration a file is: `archive` or `gateway`.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is neither.
+    """
+    values = _read(path)
+    for role in ("archive", "gateway"):
+        if role in values:
+            return role
+    raise ConfigurationError(
+        f"{path} is the configuration of no role: it has neither [archive] nor [gateway]"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,40 +161,44 @@ def write_hospital(directory: Path, hospital: HospitalConfig) -> Path:
     return directory / name
 
 
-def override(config: ArchiveConfig, setting: str) -> ArchiveConfig:
+def override(config: _Role, setting: str) -> _Role:
     """The configuration with one value replaced.
 
     Args:
         config: what to start from; it stays as it is.
         setting: `section.key=value`, such as `pack.quiet_s=2`. The role may stand before it
-            (`archive.pack.quiet_s=2`), and a key of the section [archive] needs no section
+            (`archive.pack.quiet_s=2`), and a key of the role's own section needs no other
             (`archive.workers=1`). The value is TOML, or else taken as a string.
 
     Raises:
         ConfigurationError: there is no such key or the value breaks its rule.
     """
     values = _plain(config)
-    _put(values, setting)
-    return _check(ArchiveConfig, values, source=f"the setting {setting!r}", folder=None)
+    _put(values, setting, type(config))
+    return _check(type(config), values, source=f"the setting {setting!r}", folder=None)
 
 
 def _load(model: type[_Model], path: Path, overrides: Sequence[str]) -> _Model:
+    values = _read(path)
+    for setting in overrides:
+        _put(values, setting, model)
+    for name, field in model.model_fields.items():
+        # A section that is left out is read like an empty one, so that its default paths are
+        # relative to this file as well.
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            values.setdefault(name, {})
+    return _check(model, values, source=str(path), folder=path.absolute().parent)
+
+
+def _read(path: Path) -> dict[str, object]:
     try:
-        values: dict[str, object] = dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigurationError(
             f"cannot read {path}: {error.strerror}; name an existing file with --config"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}; correct it") from error
-    for setting in overrides:
-        _put(values, setting)
-    if model is ArchiveConfig:
-        # A section that is left out is read like an empty one, so that its default paths are
-        # relative to this file as well.
-        for name in ArchiveConfig.model_fields:
-            values.setdefault(name, {})
-    return _check(model, values, source=str(path), folder=path.absolute().parent)
 
 
 def _check(
@@ -205,11 +231,11 @@ def _why(problem: ErrorDetails) -> str:
             return f"{problem['input']!r} will not do, it {message.removeprefix('Input ')}"
 
 
-def _put(values: dict[str, object], setting: str) -> None:
+def _put(values: dict[str, object], setting: str, model: type[Section]) -> None:
     key, equals, text = setting.partition("=")
     parts = [part.strip() for part in key.split(".")]
-    sections = ArchiveConfig.model_fields
-    if len(parts) > 1 and parts[0] == "archive" and parts[1] in sections:
+    sections = model.model_fields
+    if len(parts) > 1 and parts[0] == next(iter(sections)) and parts[1] in sections:
         parts = parts[1:]
     if not equals or len(parts) != len(("section", "key")) or parts[0] not in sections:
         raise ConfigurationError(
@@ -229,7 +255,10 @@ def _value(text: str) -> object:
 
 def _plain(config: Section) -> dict[str, object]:
     """The values of a configuration as the models take them."""
-    return {
-        name: _plain(value) if isinstance(value, Section) else value
-        for name, _, value in entries(config)
-    }
+    return {name: _plain_value(value) for name, _, value in entries(config)}
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, Section):
+        return _plain(value)
+    return [_plain_value(item) for item in value] if isinstance(value, tuple) else value

@@ -2,14 +2,16 @@
 
 import json
 import textwrap
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from harmoni.config.archive import ArchiveConfig, ArchiveSection
 from harmoni.config.fields import Section, entries
-from harmoni.config.hospital import DestinationSection, HospitalConfig
-from harmoni.model.identifiers import SiteId
+from harmoni.config.gateway import GatewayConfig, GatewaySection
+from harmoni.config.hospital import HospitalConfig
+from harmoni.model.identifiers import HospitalId, SiteId
 
 _WIDTH: Final = 98
 
@@ -19,7 +21,13 @@ def template(site: str = "dc1") -> str:
     return render(ArchiveConfig(archive=ArchiveSection(site=SiteId(site))))
 
 
-def render(config: ArchiveConfig | HospitalConfig) -> str:
+def gateway_template(hospital: HospitalId, ae_title: str, site: SiteId) -> str:
+    """A commented gateway.toml with every default and its reason."""
+    section = GatewaySection(hospital=hospital, ae_title=ae_title, site=site)
+    return render(GatewayConfig(gateway=section))
+
+
+def render(config: Section) -> str:
     """The TOML of a configuration, each key under a comment of what it is for."""
     lines = [*_comment(_summary(type(config))), ""]
     for name, field, value in entries(config):
@@ -27,11 +35,15 @@ def render(config: ArchiveConfig | HospitalConfig) -> str:
             lines += [*_comment(_summary(type(value))), f"[{name}]"]
             for key, inner, inner_value in entries(value):
                 lines += _setting(key, inner, inner_value)
-        elif name == "destination" and isinstance(value, tuple):
+        elif isinstance(value, tuple) and table_of(field) is not None:
             lines += _comment(field.description or "")
-            for destination in value:
-                lines += ["[[destination]]"]
-                lines += [f"{key} = {_toml(inner)}" for key, _, inner in entries(destination)]
+            for each in value:
+                lines += [f"[[{name}]]"]
+                lines += [
+                    f"{key} = {_toml(inner)}"
+                    for key, _, inner in entries(each)
+                    if inner is not None
+                ]
                 lines.append("")
         else:
             lines += _setting(name, field, value)
@@ -48,17 +60,33 @@ def reference() -> str:
         "Unknown keys are refused. Relative paths are relative to the file that names them.",
         "",
     ]
-    page += ["## archive.toml", ""]
-    for name, field in ArchiveConfig.model_fields.items():
-        section = field.annotation
-        assert isinstance(section, type)
-        assert issubclass(section, Section)
-        page += [f"### [{name}]", "", _summary(section), "", *_table(section)]
-    page += ["## hospitals/&lt;id&gt;.toml", "", _summary(HospitalConfig), ""]
-    page += _table(HospitalConfig)
-    page += ["### [[destination]]", "", _summary(DestinationSection), ""]
-    page += _table(DestinationSection)
+    page += _file("archive.toml", ArchiveConfig)
+    page += _file("hospitals/&lt;id&gt;.toml", HospitalConfig)
+    page += _file("gateway.toml", GatewayConfig)
     return "\n".join(page).rstrip("\n") + "\n"
+
+
+def table_of(field: FieldInfo) -> type[Section] | None:
+    """The section that a field holds any number of, a [[table]] each; None for another field."""
+    item = next(iter(get_args(field.annotation)), None)
+    if get_origin(field.annotation) is not tuple or not isinstance(item, type):
+        return None
+    return item if issubclass(item, Section) else None
+
+
+def _file(name: str, model: type[Section]) -> list[str]:
+    """The page's part about one file: its own keys, its sections, its tables."""
+    own, parts = [], []
+    for key, field in model.model_fields.items():
+        section = field.annotation
+        table = table_of(field)
+        if isinstance(section, type) and issubclass(section, Section):
+            parts += [f"### [{key}]", "", _summary(section), "", *_table(section)]
+        elif table is not None:
+            parts += [f"### [[{key}]]", "", _summary(table), "", *_table(table)]
+        else:
+            own.append(key)
+    return [f"## {name}", "", _summary(model), "", *(_table(model, own) if own else []), *parts]
 
 
 def _setting(name: str, field: FieldInfo, value: object) -> list[str]:
@@ -94,9 +122,11 @@ def _summary(model: type[Section]) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
-def _table(model: type[Section]) -> list[str]:
+def _table(model: type[Section], names: Sequence[str] | None = None) -> list[str]:
     rows = ["| key | unit | default | what and why |", "| --- | --- | --- | --- |"]
     for name, field in model.model_fields.items():
+        if names is not None and name not in names:
+            continue
         if field.is_required():
             default = "required"
         else:

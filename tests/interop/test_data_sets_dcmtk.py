@@ -85,7 +85,11 @@ def test_an_answer_is_dumped_in_the_requesters_set(dump, syntax, option):
 @pytest.mark.parametrize(("syntax", "option"), SYNTAXES)
 def test_a_commitment_report_is_dumped(dump, syntax, option):
     committed = commitment_data.Reference(
-        sop_class_uid="1.2", sop_instance_uid="1.2.3", sha256=bytes(32)
+        sop_class_uid="1.2",
+        sop_instance_uid="1.2.3",
+        sha256=bytes(32),
+        copies=2,
+        sites=("dc1", "dc2"),
     )
     failed = commitment_data.Reference(
         sop_class_uid="1.2", sop_instance_uid="1.2.4", failure_reason=0x0112

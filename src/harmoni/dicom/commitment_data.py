@@ -1,14 +1,14 @@
 """Data sets of Storage Commitment Push: request and report (PS3.4 J.3.2, J.3.3).
 
-Between our own nodes each item of the Referenced SOP Sequence also carries a private block with
-the SHA-256 of the data set; other peers neither send it nor mind it.
+Between our own nodes each item of the Referenced SOP Sequence also carries our private block with
+the SHA-256 of the data set; that of a report says as well how many copies there are, and where.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from harmoni.dicom import dataset
+from harmoni.dicom import dataset, private_block
 from harmoni.dicom.uids import is_acceptable_uid
 from harmoni.model.errors import InvalidInput
 from harmoni.model.header import Element
@@ -23,14 +23,9 @@ _FAILED_SOP_SEQUENCE: Final = 0x0008_1198
 _FAILURE_REASON: Final = 0x0008_1197
 _REFERENCED_SOP_CLASS_UID: Final = 0x0008_1150
 _REFERENCED_SOP_INSTANCE_UID: Final = 0x0008_1155
-
-# The private block (PS3.5 7.8.1): wherever its creator reserves it, xx01 is the SHA-256.
-_PRIVATE_CREATOR: Final = b"HARMONI"
-_PRIVATE_GROUP: Final = 0x0009
-_FIRST_BLOCK: Final = 0x10
-_LAST_BLOCK: Final = 0xFF
-_SHA256_ELEMENT: Final = 0x01
-_SHA256_BYTES: Final = 32
+# Of one value (PS3.5 6.2).
+_MAX_SITE_CHARACTERS: Final = 64
+_US_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +36,10 @@ class Reference:
     sop_instance_uid: str
     sha256: bytes | None = None
     """SHA-256 of the data set as received, 32 bytes; only between our own nodes."""
+    copies: int | None = None
+    """How many verified copies there are; in reports only, beside `sha256`."""
+    sites: tuple[str, ...] = ()
+    """The sites that have them; likewise."""
     failure_reason: int | None = None
     """Failure Reason (0008,1197), PS3.3 C.14.1.1; only in a Failed SOP Sequence."""
 
@@ -144,15 +143,22 @@ def _item(reference: Reference, transfer_syntax_uid: str) -> dataset.DataSet:
             dataset.encode_integer(_FAILURE_REASON, reference.failure_reason, transfer_syntax_uid)
         )
     if reference.sha256 is not None:
-        elements.append(Element(_private(_FIRST_BLOCK), "LO", _PRIVATE_CREATOR))
-        elements.append(Element(_private(_FIRST_BLOCK, _SHA256_ELEMENT), "OB", reference.sha256))
+        elements += _block(reference, reference.sha256, transfer_syntax_uid)
     return {element.tag: element for element in elements}
 
 
-def _private(block: int, element: int | None = None) -> int:
-    """The tag of a block's creator, or of an element in it."""
-    number = block if element is None else block << 8 | element
-    return _PRIVATE_GROUP << 16 | number
+def _block(reference: Reference, sha256: bytes, transfer_syntax_uid: str) -> list[Element]:
+    elements = [
+        private_block.creator(),
+        Element(private_block.tag(private_block.SHA256), "OB", sha256),
+    ]
+    if reference.copies is not None:
+        tag = private_block.tag(private_block.COPIES)
+        elements.append(dataset.encode_integer(tag, reference.copies, transfer_syntax_uid, vr="US"))
+    if reference.sites:
+        sites = "\\".join(reference.sites).encode("ascii")
+        elements.append(Element(private_block.tag(private_block.SITES), "LO", sites))
+    return elements
 
 
 def _references(
@@ -161,32 +167,67 @@ def _references(
     sequence = found.get(tag)
     if not isinstance(sequence, dataset.Sequence):
         return ()
-    return tuple(
-        Reference(
-            sop_class_uid=_uid(item, _REFERENCED_SOP_CLASS_UID),
-            sop_instance_uid=_uid(item, _REFERENCED_SOP_INSTANCE_UID),
-            sha256=_sha256(item),
-            failure_reason=_failure_reason(item, transfer_syntax_uid),
-        )
-        for item in sequence.items
+    return tuple(_reference(item, transfer_syntax_uid) for item in sequence.items)
+
+
+def _reference(item: dataset.DataSet, transfer_syntax_uid: str) -> Reference:
+    reference = Reference(
+        sop_class_uid=_uid(item, _REFERENCED_SOP_CLASS_UID),
+        sop_instance_uid=_uid(item, _REFERENCED_SOP_INSTANCE_UID),
+        failure_reason=_failure_reason(item, transfer_syntax_uid),
+    )
+    block = private_block.find(item)
+    if block is None:
+        return reference
+    return replace(
+        reference,
+        sha256=_sha256(item, block),
+        copies=_copies(item, block, transfer_syntax_uid),
+        sites=_sites(item, block),
     )
 
 
-def _sha256(item: dataset.DataSet) -> bytes | None:
-    for tag, creator in item.items():
-        block = tag - _private(0)
-        if not _FIRST_BLOCK <= block <= _LAST_BLOCK or not isinstance(creator, Element):
-            continue
-        if creator.value.rstrip(b" \0") != _PRIVATE_CREATOR:
-            continue
-        digest = item.get(_private(block, _SHA256_ELEMENT))
-        if not isinstance(digest, Element) or len(digest.value) != _SHA256_BYTES:
-            raise InvalidInput(
-                f"the private block {_PRIVATE_CREATOR.decode()} of a reference lacks its SHA-256 "
-                f"of {_SHA256_BYTES} bytes; leave the block out or fill it"
-            )
-        return digest.value
-    return None
+def _sha256(item: dataset.DataSet, block: int) -> bytes:
+    digest = private_block.value(item, private_block.SHA256, block)
+    if digest is None or len(digest) != private_block.SHA256_BYTES:
+        raise InvalidInput(
+            f"the private block {private_block.CREATOR} of a reference lacks its SHA-256 of "
+            f"{private_block.SHA256_BYTES} bytes; leave the block out or fill it"
+        )
+    return digest
+
+
+def _copies(item: dataset.DataSet, block: int, transfer_syntax_uid: str) -> int | None:
+    tag = private_block.tag(private_block.COPIES, block)
+    if tag not in item:
+        return None
+    value = private_block.value(item, private_block.COPIES, block)
+    if value is None or len(value) != _US_BYTES:
+        raise InvalidInput(
+            f"the number of copies of a reference, {tag:08X}, is not one value of VR US; leave it "
+            "out or fill it"
+        )
+    # In Implicit VR nothing says what a private element is.
+    return dataset.decode_integer(Element(tag, "US", value), transfer_syntax_uid)
+
+
+def _sites(item: dataset.DataSet, block: int) -> tuple[str, ...]:
+    tag = private_block.tag(private_block.SITES, block)
+    if tag not in item:
+        return ()
+    value = private_block.value(item, private_block.SITES, block)
+    text = "" if value is None else value.rstrip(b" \0").decode("ascii", "replace")
+    sites = tuple(site.strip(" ") for site in text.split("\\"))
+    if not all(_is_site(site) for site in sites):
+        raise InvalidInput(
+            f"the sites of a reference, {tag:08X}, are not names of 1 to {_MAX_SITE_CHARACTERS} "
+            "ASCII characters; leave them out or fill them"
+        )
+    return sites
+
+
+def _is_site(name: str) -> bool:
+    return 1 <= len(name) <= _MAX_SITE_CHARACTERS and name.isascii() and name.isprintable()
 
 
 def _failure_reason(item: dataset.DataSet, transfer_syntax_uid: str) -> int | None:

@@ -112,13 +112,21 @@ def encode_data_set(elements: Iterable[Element | Sequence], transfer_syntax_uid:
     return deflated + b"\0" * (len(deflated) & 1)
 
 
-def encode_integer(tag: int, value: int, transfer_syntax_uid: str) -> Element:
+def encode_integer(
+    tag: int, value: int, transfer_syntax_uid: str, *, vr: str | None = None
+) -> Element:
     """An element of a binary integer VR, in the byte order of the syntax.
 
+    Args:
+        tag: of the element.
+        value: one number.
+        transfer_syntax_uid: tells the byte order.
+        vr: for a private tag; None: the one of PS3.6.
+
     Raises:
-        InvalidInput: the VR of the tag is none of US, SS, UL, SL, or cannot hold the value.
+        InvalidInput: the VR is none of US, SS, UL, SL, or cannot hold the value.
     """
-    vr = vr_of_tag(tag)
+    vr = vr_of_tag(tag) if vr is None else vr
     order = "<" if data_set_syntax(transfer_syntax_uid).little_endian else ">"
     try:
         return Element(tag, vr, struct.pack(order + _INTEGERS[vr], value))

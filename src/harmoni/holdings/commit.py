@@ -122,9 +122,19 @@ class Commitments:
             return len(commitment.unresolved_since(connection))
 
     def due(self, requester: str) -> list[Transaction]:
-        """The requester's transactions whose report is due, oldest first."""
+        """The requester's transactions whose report is due, oldest first.
+
+        What is committed and came with a hash, so from one of our own nodes, says its places.
+        """
         with self._index.reader() as connection:
-            return commitment.pending(connection, requester)
+            due = commitment.pending(connection, requester)
+        return [
+            replace(
+                transaction,
+                references=tuple(self._placed(reference) for reference in transaction.references),
+            )
+            for transaction in due
+        ]
 
     def answered(self, requester: str, transaction_uid: str) -> None:
         """The requester answered the report with success; it is not sent again."""
@@ -204,6 +214,12 @@ class Commitments:
         with self._index.write(durable=True) as connection:
             commitment.resolve(connection, final, now_ms)
         return True
+
+    def _placed(self, reference: Reference) -> Reference:
+        if reference.sha256 is None or reference.failure_reason is not None:
+            return reference
+        places = self._policy.places
+        return replace(reference, copies=len(places), sites=places)
 
     def _outcome(
         self, reference: Reference, copies: Sequence[Held], *, in_grace: bool

@@ -34,6 +34,9 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 DIGEST = bytes(range(32))
 PLAIN = Reference(sop_class_uid=CT, sop_instance_uid="1.2.3")
 HASHED = Reference(sop_class_uid=CT, sop_instance_uid="1.2.4", sha256=DIGEST)
+PLACED = Reference(
+    sop_class_uid=CT, sop_instance_uid="1.2.6", sha256=DIGEST, copies=2, sites=("dc1", "dc2")
+)
 FAILED = Reference(sop_class_uid=CT, sop_instance_uid="1.2.5", failure_reason=0x0112)
 
 
@@ -96,6 +99,28 @@ def test_reports_come_back_and_pydicom_reads_them(uid: str) -> None:
     assert all("RetrieveAETitle" not in item for item in dataset.ReferencedSOPSequence)
 
 
+@pytest.mark.parametrize("uid", SYNTAXES)
+def test_a_report_says_how_many_copies_there_are_and_where(uid: str) -> None:
+    data = encode_commitment_report("1.9", [HASHED, PLACED], [], uid, "GATEWAY")
+    assert parse_commitment_report(data, uid).committed == (HASHED, PLACED)
+    bare, placed = (
+        item.private_block(0x0009, "HARMONI")
+        for item in pydicom_reads(data, uid).ReferencedSOPSequence
+    )
+    assert 0x04 not in bare
+    assert 0x05 not in bare
+    if uid != IMPLICIT:
+        assert placed[0x04].VR == "US"
+        assert placed[0x04].value == 2
+        assert list(placed[0x05].value) == ["dc1", "dc2"]
+
+
+def test_too_many_copies_for_their_element_are_refused() -> None:
+    many = Reference(sop_class_uid=CT, sop_instance_uid="1.2", sha256=DIGEST, copies=70_000)
+    with pytest.raises(InvalidInput, match="whose VR is US"):
+        encode_commitment_report("1.9", [many], [], IMPLICIT, "X")
+
+
 def test_a_report_of_failures_only_names_no_place_and_no_empty_sequence() -> None:
     dataset = pydicom_reads(encode_commitment_report("1.9", [], [FAILED], IMPLICIT, "X"), IMPLICIT)
     assert "RetrieveAETitle" not in dataset
@@ -118,6 +143,31 @@ def test_a_private_block_without_its_hash_is_refused() -> None:
         parse_commitment_request(pydicom_bytes(dataset), IMPLICIT)
 
 
+@pytest.mark.parametrize(
+    ("number", "vr", "value", "why"),
+    [
+        (0x04, "US", [2, 3], "copies of a reference, 00091004, is not one value"),
+        (0x04, "LO", "", "copies of a reference, 00091004, is not one value"),
+        (0x04, "SQ", [], "copies of a reference, 00091004, is not one value"),
+        (0x05, "LO", "", "sites of a reference, 00091005, are not names"),
+        (0x05, "LO", ["dc1", ""], "sites of a reference, 00091005, are not names"),
+        (0x05, "UN", b"dc\xe9 ", "sites of a reference, 00091005, are not names"),
+        (0x05, "UN", b"x" * 66, "sites of a reference, 00091005, are not names"),
+    ],
+)
+def test_copies_and_sites_that_cannot_be_read_are_refused(
+    number: int, vr: str, value: object, why: str
+) -> None:
+    dataset = pydicom_request(["1.2.4"])
+    block = dataset.ReferencedSOPSequence[0].private_block(0x0009, "HARMONI", create=True)
+    block.add_new(0x01, "OB", DIGEST)
+    block.add_new(number, vr, value)
+    with pytest.raises(InvalidInput, match=why):
+        parse_commitment_report(
+            pydicom_bytes(dataset, EXPLICIT_VR_LITTLE_ENDIAN), EXPLICIT_VR_LITTLE_ENDIAN
+        )
+
+
 def test_requests_that_lack_what_they_need_are_refused() -> None:
     with pytest.raises(InvalidInput, match="names no instance"):
         parse_commitment_request(pydicom_bytes(pydicom_request([])), IMPLICIT)
@@ -135,7 +185,7 @@ def test_requests_that_lack_what_they_need_are_refused() -> None:
 @given(st.data())
 def test_arbitrary_and_mutated_bytes_are_read_or_invalid_input(data: st.DataObject) -> None:
     uid = data.draw(st.sampled_from(SYNTAXES))
-    encoded = bytearray(encode_commitment_report("1.9", [PLAIN, HASHED], [FAILED], uid, "X"))
+    encoded = bytearray(encode_commitment_report("1.9", [PLAIN, PLACED], [FAILED], uid, "X"))
     for _ in range(data.draw(st.integers(1, 4))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
     noise = data.draw(st.binary(max_size=60))

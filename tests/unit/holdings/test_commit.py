@@ -86,6 +86,25 @@ def test_another_class_and_another_hash_are_told_apart(house):
     assert [item.failure_reason for item in due.references] == [0x0119, 0x0112]
 
 
+def test_who_asks_by_hash_is_told_the_copies_and_their_sites(tmp_path):
+    house = houses.make_house(
+        tmp_path, policy=CommitmentPolicy(safe_copies=2, places=("dc1", "dc2"))
+    )
+    for number in (1, 2):
+        house.store(houses.data_set(number), number)
+    house.seal()
+    known = house.versions(1)[0].identity.sha256
+    references = [reference(1, sha256=known), reference(1, sha256=b"x" * 32), reference(2)]
+    house.holding.commitments.accept(REQUESTER, "1.2.3", references, at_once=True)
+
+    [due] = round_(house)
+    assert [(item.copies, item.sites) for item in due.references] == [
+        (2, ("dc1", "dc2")),
+        (None, ()),
+        (None, ()),
+    ]
+
+
 def test_commitment_means_that_every_version_is_safe(house):
     house.store(houses.data_set(1), 1)
     house.seal()

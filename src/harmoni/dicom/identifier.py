@@ -7,9 +7,10 @@ Out: answers in the requester's own character set when that set can write them.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from harmoni.dicom import dataset, text
+from harmoni.dicom import dataset, private_block, text
 from harmoni.dicom.encoding import TEXT_VRS
 from harmoni.dicom.matching import Match, Range, Single, UidList, Universal, Wildcard
+from harmoni.dicom.private_block import DATASET_SHA256
 from harmoni.dicom.query import (
     LEVELS_OF_ROOT,
     Key,
@@ -25,6 +26,7 @@ from harmoni.model.errors import InvalidInput
 from harmoni.model.header import SPECIFIC_CHARACTER_SET, Element
 
 __all__ = [
+    "DATASET_SHA256",
     "FAILED_SOP_INSTANCE_UID_LIST",
     "INSTANCE_AVAILABILITY",
     "MAX_IDENTIFIER_BYTES",
@@ -64,7 +66,8 @@ _CHARACTER_SET_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 def parse_query(data: bytes, transfer_syntax_uid: str, root: QueryRoot) -> Query:
     """Read an identifier of C-FIND, C-MOVE or C-GET.
 
-    Sequences, binary and private attributes are never matched; the private ones are left out.
+    Sequences, binary and private attributes are never matched; the private ones are left out, but
+    for the empty SHA-256 in our own block, which asks for that of each answer.
 
     Args:
         data: the data set as received, at most `MAX_IDENTIFIER_BYTES`.
@@ -78,6 +81,7 @@ def parse_query(data: bytes, transfer_syntax_uid: str, root: QueryRoot) -> Query
     found = dataset.decode_data_set(data, transfer_syntax_uid, MAX_IDENTIFIER_BYTES)
     character_set = _value(found, SPECIFIC_CHARACTER_SET)
     tags = [tag for tag in found if _is_key(tag)]
+    asking = _asking_for_sha256(found)
     if len(tags) > MAX_KEYS:
         raise InvalidInput(f"the identifier has more than {MAX_KEYS} keys; ask for fewer")
     return Query(
@@ -85,7 +89,8 @@ def parse_query(data: bytes, transfer_syntax_uid: str, root: QueryRoot) -> Query
         level=_level(found, root),
         keys=tuple(_key(found[tag], character_set) for tag in tags),
         character_set=character_set,
-        private_keys=any(tag >> 16 & 1 for tag in found),
+        private_keys=any(private_block.is_private(tag) and tag not in asking for tag in found),
+        wants_sha256=bool(asking),
         received=data,
     )
 
@@ -100,14 +105,15 @@ def encode_answer(
     """Encode one match of a C-FIND (PS3.4 C.4.1.1.3.2).
 
     The answer holds exactly the keys asked for, empty where no value is known (sequences and
-    binary values never are), and besides
-    Query/Retrieve Level, Retrieve AE Title, and Specific Character Set when it has other than
-    ASCII: the requester's set if that can write every value, else ISO_IR 192.
+    binary values never are), and besides Query/Retrieve Level, Retrieve AE Title, and Specific
+    Character Set when it has other than ASCII: the requester's set if that can write every value,
+    else ISO_IR 192. Our private block is in it when it was asked for and the SHA-256 is known.
 
     Args:
         query: the request that is answered.
         values: tag to text, several values joined by a backslash. Others than asked for may be
-            among them and are left out. Instance Availability is ONLINE unless it is given.
+            among them and are left out. Instance Availability is ONLINE unless it is given;
+            `DATASET_SHA256` is 64 hexadecimal digits.
         transfer_syntax_uid: the one of the presentation context.
         retrieve_ae_title: where the match can be retrieved from, (0008,0054).
 
@@ -128,6 +134,8 @@ def encode_answer(
     ]
     if not all(value.isascii() for value in texts):
         elements.append(Element(SPECIFIC_CHARACTER_SET, "CS", character_set))
+    if query.wants_sha256 and DATASET_SHA256 in values:
+        elements += _sha256_block(bytes.fromhex(values[DATASET_SHA256]))
     return dataset.encode_data_set(elements, transfer_syntax_uid)
 
 
@@ -162,28 +170,63 @@ def encode_query(query: Query, transfer_syntax_uid: str) -> bytes:
             )
         empty = key.vr == "SQ"
         elements.append(dataset.Sequence(key.tag, ()) if empty else Element(key.tag, key.vr, value))
+    if query.wants_sha256:
+        elements += _sha256_block(b"")
     return dataset.encode_data_set(elements, transfer_syntax_uid)
 
 
 def parse_answer(data: bytes, transfer_syntax_uid: str) -> dict[int, str]:
     """Read an answer or a failed list as its receiver (SCU): tag to text.
 
-    Text and binary integers are read; sequences and other binary values are left out.
+    Text and binary integers are read, and the SHA-256 in our private block, as hexadecimal digits
+    under `DATASET_SHA256`; sequences, other binary and other private values are left out.
 
     Raises:
-        InvalidInput: it cannot be read.
+        InvalidInput: it cannot be read, or its SHA-256 is none.
     """
     found = dataset.decode_data_set(data, transfer_syntax_uid, MAX_IDENTIFIER_BYTES)
     character_set = _value(found, SPECIFIC_CHARACTER_SET)
     answer: dict[int, str] = {}
     for tag, element in found.items():
-        if isinstance(element, dataset.Sequence):
+        # Private tags mean what their creator says, and so nothing by themselves.
+        if isinstance(element, dataset.Sequence) or private_block.is_private(tag):
             continue
         if element.vr in TEXT_VRS:
             answer[tag] = text.decode(element, character_set)
         elif (number := dataset.decode_integer(element, transfer_syntax_uid)) is not None:
             answer[tag] = str(number)
+    if digest := _sha256(found):
+        answer[DATASET_SHA256] = digest.hex()
     return answer
+
+
+def _asking_for_sha256(found: dataset.DataSet) -> frozenset[int]:
+    """The tags with which an identifier asks for the SHA-256 of each answer; empty if it does not.
+
+    A value there would be one to match, and by that nobody is found.
+    """
+    block = private_block.find(found)
+    if block is None or private_block.value(found, private_block.SHA256, block) != b"":
+        return frozenset()
+    return frozenset(
+        {private_block.creator(block).tag, private_block.tag(private_block.SHA256, block)}
+    )
+
+
+def _sha256_block(digest: bytes) -> tuple[Element, Element]:
+    return private_block.creator(), Element(DATASET_SHA256, "OB", digest)
+
+
+def _sha256(found: dataset.DataSet) -> bytes:
+    """The SHA-256 in our private block; empty when it is not told."""
+    block = private_block.find(found)
+    digest = None if block is None else private_block.value(found, private_block.SHA256, block)
+    if digest and len(digest) != private_block.SHA256_BYTES:
+        raise InvalidInput(
+            f"the SHA-256 in the private block {private_block.CREATOR} of an answer has "
+            f"{len(digest)} bytes instead of {private_block.SHA256_BYTES}"
+        )
+    return digest or b""
 
 
 def _is_key(tag: int) -> bool:

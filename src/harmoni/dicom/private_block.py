@@ -17,6 +17,8 @@ COPIES: Final = 0x04
 SITES: Final = 0x05
 """LO, several values: the sites that have them."""
 SHA256_BYTES: Final = 32
+DATASET_SHA256: Final = 0x0009_1001
+"""SHA-256 of a data set where answers are mappings from tag to text: as hexadecimal digits."""
 
 _GROUP: Final = 0x0009
 _FIRST_BLOCK: Final = 0x10

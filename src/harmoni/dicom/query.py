@@ -94,7 +94,10 @@ class Query:
     character_set: bytes = b""
     """Specific Character Set (0008,0005) of the request, raw; empty when absent."""
     private_keys: bool = False
-    """Whether private keys were asked for; they are never answered."""
+    """Whether private keys of others were asked for; they are never answered."""
+    wants_sha256: bool = False
+    """Whether each answer shall tell the SHA-256 of its data set, in our private block; our own
+    nodes ask for it at IMAGE level."""
     received: bytes = field(default=b"", compare=False, repr=False)
     """The identifier as it was received, for the audit trail; empty for a composed query."""
 

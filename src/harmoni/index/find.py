@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, SelectBase, and_, func, select
 
 from harmoni.dicom.identifier import (
+    DATASET_SHA256,
     INSTANCE_AVAILABILITY,
     RETRIEVE_AE_TITLE,
     Query,
@@ -92,7 +93,8 @@ def find(
 
     Yields:
         Tag to text for the keys of the query that are known at its level, several values joined by
-        a backslash, and the unique keys of all levels down to it.
+        a backslash, and the unique keys of all levels down to it; `DATASET_SHA256`, in hexadecimal
+        digits, of each image when the query wants it.
     """
     return islice(_answers(connection, query), limit)
 
@@ -102,9 +104,9 @@ def statement(query: Query) -> SelectBase:
     columns = [
         column for level in keys.LEVELS if keys.reaches(query, level) for column in _COLUMNS[level]
     ]
-    counted = [_COUNTED[tag][1].label(None) for tag in _counted_tags(query)]
+    computed = [column.label(None) for column in _computed(query).values()]
     return (
-        select(*columns, *counted).select_from(_JOINS[query.level]).where(*keys.conditions(query))
+        select(*columns, *computed).select_from(_JOINS[query.level]).where(*keys.conditions(query))
     )
 
 
@@ -113,7 +115,9 @@ def supports(query: Query) -> bool:
     matched, said = _matched_tags(query), set(_SAID_OF_ALL)
     if query.level is QueryLevel.IMAGE:
         said.add(AVAILABLE_TRANSFER_SYNTAX_UID)
-    return not query.private_keys and all(
+    if query.private_keys or (query.wants_sha256 and query.level is not QueryLevel.IMAGE):
+        return False
+    return all(
         key.tag in matched or (key.tag in said and isinstance(key.match, Universal))
         for key in query.keys
     )
@@ -123,8 +127,9 @@ def _answers(connection: Connection, query: Query) -> Iterator[dict[int, str]]:
     known = _matched_tags(query)
     asked = [key for key in query.keys if key.tag in known and not isinstance(key.match, Universal)]
     wanted = {key.tag for key in query.keys}
+    computed = tuple(_computed(query))
     for row in statements.run(connection, statement(query)):
-        values = _values(query, wanted, row)
+        values = _values(query, wanted, computed, row)
         if not all(matches(key.match, values[key.tag], key.vr) for key in asked):
             continue
         if query.level is QueryLevel.IMAGE and not _is_shown(connection, values, row):
@@ -132,8 +137,8 @@ def _answers(connection: Connection, query: Query) -> Iterator[dict[int, str]]:
         yield values
 
 
-def _values(query: Query, wanted: set[int], row: Row) -> dict[int, str]:
-    """What a row says, for the tags that are wanted and the unique keys."""
+def _values(query: Query, wanted: set[int], computed: tuple[int, ...], row: Row) -> dict[int, str]:
+    """What a row says, for the tags that are wanted, the unique keys and what was computed."""
     fields = iter(row)
     values: dict[int, str] = {}
     for level in keys.LEVELS:
@@ -154,10 +159,7 @@ def _values(query: Query, wanted: set[int], row: Row) -> dict[int, str]:
                 values[AVAILABLE_TRANSFER_SYNTAX_UID] = next(fields)
                 # Pack id, sequence and other copies are for `_is_shown`.
                 fields = islice(fields, 3, None)
-    values.update(
-        (tag, _counted_text(counted))
-        for tag, counted in zip(_counted_tags(query), fields, strict=True)
-    )
+    values.update((tag, _text(value)) for tag, value in zip(computed, fields, strict=True))
     return values
 
 
@@ -193,11 +195,23 @@ def _counted_tags(query: Query) -> list[int]:
     ]
 
 
-def _counted_text(counted: int | str) -> str:
-    """A number as it is, a JSON list of values in ascending order."""
-    if isinstance(counted, int):
-        return str(counted)
-    values = {value for several in json.loads(counted) for value in several.split("\\") if value}
+def _computed(query: Query) -> dict[int, ColumnElement[object]]:
+    """Tag to column of what a row has behind the columns of its levels, in their order."""
+    computed: dict[int, ColumnElement[object]] = {
+        tag: _COUNTED[tag][1] for tag in _counted_tags(query)
+    }
+    if query.wants_sha256 and query.level is QueryLevel.IMAGE:
+        computed[DATASET_SHA256] = instance.c.dataset_sha256
+    return computed
+
+
+def _text(computed: int | str | bytes) -> str:
+    """A number as it is, bytes as hexadecimal digits, a JSON list of values in ascending order."""
+    if isinstance(computed, int):
+        return str(computed)
+    if isinstance(computed, bytes):
+        return computed.hex()
+    values = {value for several in json.loads(computed) for value in several.split("\\") if value}
     return "\\".join(sorted(values))
 
 

@@ -301,6 +301,103 @@ def test_failed_lists_are_capped_and_read_back(uid: str) -> None:
     }
 
 
+# --- the SHA-256 between our own nodes ---------------------------------------------------------
+
+DIGEST = bytes(range(32))
+HASH_QUERY = Query(
+    root="STUDY",
+    level=QueryLevel.IMAGE,
+    keys=(Key(INSTANCE_UID, "UI", Universal()),),
+    wants_sha256=True,
+)
+
+
+def hash_query(value: bytes = b"", creator: str = "HARMONI", number: int = 0x01) -> Dataset:
+    dataset = Dataset()
+    dataset.QueryRetrieveLevel = "IMAGE"
+    dataset.SOPInstanceUID = ""
+    dataset.private_block(0x0009, creator, create=True).add_new(number, "OB", value)
+    return dataset
+
+
+def read(dataset: Dataset, uid: str = IMPLICIT) -> Query:
+    return parse_query(pydicom_bytes(dataset, uid), uid, "STUDY")
+
+
+@pytest.mark.parametrize("uid", SYNTAXES)
+def test_a_query_may_ask_for_the_sha256_in_our_private_block(uid: str) -> None:
+    query = read(hash_query(), uid)
+    assert query == HASH_QUERY
+    assert not query.private_keys
+    assert parse_query(encode_query(query, uid), uid, "STUDY") == query
+    block = pydicom_reads(encode_query(query, uid), uid).private_block(0x0009, "HARMONI")
+    assert not block[0x01].value
+
+
+def test_our_private_block_is_found_behind_that_of_others() -> None:
+    dataset = hash_query(creator="SOMEBODY")
+    dataset.private_block(0x0009, "HARMONI", create=True).add_new(0x01, "OB", b"")
+    query = read(dataset)
+    assert (query.wants_sha256, query.private_keys) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        hash_query(creator="SOMEBODY"),
+        hash_query(value=DIGEST),
+        hash_query(number=0x02),
+    ],
+    ids=["another's", "a value to match", "another element"],
+)
+def test_other_private_keys_ask_for_no_sha256(dataset: Dataset) -> None:
+    query = read(dataset)
+    assert (query.wants_sha256, query.private_keys) == (False, True)
+
+
+def test_another_element_of_our_block_is_a_private_key() -> None:
+    dataset = hash_query()
+    dataset.private_block(0x0009, "HARMONI").add_new(0x02, "LO", "")
+    query = read(dataset)
+    assert (query.wants_sha256, query.private_keys) == (True, True)
+
+
+@pytest.mark.parametrize("uid", SYNTAXES)
+def test_the_sha256_goes_out_in_our_block_and_comes_back_as_text(uid: str) -> None:
+    values = {INSTANCE_UID: "1.2", identifier.DATASET_SHA256: DIGEST.hex()}
+    data = encode_answer(HASH_QUERY, values, transfer_syntax_uid=uid, retrieve_ae_title="X")
+    block = pydicom_reads(data, uid).private_block(0x0009, "HARMONI")
+    assert block[0x01].tag == identifier.DATASET_SHA256
+    assert block[0x01].value == DIGEST
+    answered = parse_answer(data, uid)
+    assert answered[identifier.DATASET_SHA256] == DIGEST.hex()
+    assert 0x00090010 not in answered
+
+
+def test_the_sha256_is_told_to_nobody_who_does_not_ask_and_only_if_it_is_known() -> None:
+    values = {INSTANCE_UID: "1.2", identifier.DATASET_SHA256: DIGEST.hex()}
+    plain = Query(root="STUDY", level=QueryLevel.IMAGE, keys=HASH_QUERY.keys)
+    for dataset in (answer(plain, values), answer(HASH_QUERY, {INSTANCE_UID: "1.2"})):
+        assert [int(element.tag) for element in dataset] == [
+            INSTANCE_UID,
+            identifier.QUERY_RETRIEVE_LEVEL,
+            identifier.RETRIEVE_AE_TITLE,
+        ]
+
+
+@pytest.mark.parametrize("uid", SYNTAXES)
+def test_an_answer_with_the_block_of_somebody_else_or_an_empty_one_tells_no_sha256(
+    uid: str,
+) -> None:
+    for dataset in (hash_query(DIGEST, creator="SOMEBODY"), hash_query()):
+        assert identifier.DATASET_SHA256 not in parse_answer(pydicom_bytes(dataset, uid), uid)
+
+
+def test_an_answer_with_a_sha256_of_another_length_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="has 30 bytes instead of 32"):
+        parse_answer(pydicom_bytes(hash_query(DIGEST[:30])), IMPLICIT)
+
+
 # --- as a requester ----------------------------------------------------------------------------
 
 TEXTS = st.text(
@@ -372,6 +469,7 @@ def test_answers_of_others_are_read_as_text(uid: str) -> None:
     dataset.Rows = 512
     dataset.PixelAspectRatio = ["1", "1"]
     answered = parse_answer(pydicom_bytes(dataset, uid), uid)
+    assert all(tag >> 16 & 1 == 0 for tag in answered)
     assert answered[PATIENT_NAME] == GREEK
     assert answered[0x00280010] == "512"
     assert answered[MODALITIES] == "CT\\MR"

@@ -1,11 +1,18 @@
 r"""Queries against brute force: every row of a small index held against dicom/matching.py."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from harmoni.dicom.identifier import INSTANCE_AVAILABILITY, Key, Query, QueryLevel
+from harmoni.dicom.identifier import (
+    DATASET_SHA256,
+    INSTANCE_AVAILABILITY,
+    Key,
+    Query,
+    QueryLevel,
+)
 from harmoni.dicom.matching import (
     Match,
     Range,
@@ -30,8 +37,15 @@ def ask(
     level: QueryLevel,
     asked: Iterable[tuple[int, str, Match]],
     limit: int | None = None,
+    *,
+    wants_sha256: bool = False,
 ) -> list[dict[int, str]]:
-    query = Query(root="PATIENT", level=level, keys=tuple(Key(*key) for key in asked))
+    query = Query(
+        root="PATIENT",
+        level=level,
+        keys=tuple(Key(*key) for key in asked),
+        wants_sha256=wants_sha256,
+    )
     with database.reader() as connection:
         return list(find.find(connection, query, limit=limit))
 
@@ -139,6 +153,29 @@ def test_of_several_versions_the_served_one_is_shown(database):
 def test_a_key_is_supported_when_it_is_returned_and_matched(level, key, supported):
     query = Query(root="PATIENT", level=level, keys=(Key(*key),))
     assert find.supports(query) is supported
+
+
+def test_an_image_tells_the_syntax_and_hash_of_the_served_version_when_asked(database):
+    first = instance(syntax="1.2.840.10008.1.2.4.50")
+    newer = instance(pack=2, content=b"other", received_at_ms=2**41)
+    hold(database, first, newer)
+    syntax = [(find.AVAILABLE_TRANSFER_SYNTAX_UID, "UI", Universal())]
+    [told] = ask(database, QueryLevel.IMAGE, syntax, wants_sha256=True)
+    assert told[find.AVAILABLE_TRANSFER_SYNTAX_UID] == newer.identity.transfer_syntax_uid
+    assert told[DATASET_SHA256] == newer.identity.sha256.hex()
+
+    [untold] = ask(database, QueryLevel.IMAGE, syntax)
+    assert untold == {tag: value for tag, value in told.items() if tag != DATASET_SHA256}
+    for level in (QueryLevel.PATIENT, QueryLevel.STUDY, QueryLevel.SERIES):
+        [above] = ask(database, level, [], wants_sha256=True)
+        assert DATASET_SHA256 not in above
+
+
+def test_the_hash_is_supported_where_it_is_told():
+    for level in QueryLevel:
+        query = Query(root="PATIENT", level=level, keys=(), wants_sha256=True)
+        assert find.supports(query) is (level is QueryLevel.IMAGE)
+        assert not find.supports(replace(query, private_keys=True))
 
 
 def test_instances_without_a_study_are_in_no_answer(database):

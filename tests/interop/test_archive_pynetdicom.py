@@ -136,6 +136,33 @@ def test_find_matches(archive_role, study, key):
     assert found.StudyInstanceUID == study.uid
 
 
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
+def test_find_tells_the_syntax_and_hash_of_images_to_those_who_ask(archive_role, study, syntax):
+    asked = dataset(
+        QueryRetrieveLevel="IMAGE",
+        StudyInstanceUID=study.uid,
+        SeriesInstanceUID=study.series,
+        SOPInstanceUID="",
+        AvailableTransferSyntaxUID="",
+    )
+    answers = []
+    for wanted in (False, True):
+        if wanted:
+            asked.private_block(0x0009, "HARMONI", create=True).add_new(0x01, "OB", b"")
+        with archive_role.associated(HOSPITAL, [(STUDY_FIND, [syntax])]) as association:
+            *matches, (final, _) = association.send_c_find(asked, STUDY_FIND)
+        assert final.Status == 0x0000
+        assert {status.Status for status, _ in matches} == {0xFF00}
+        answers.append({match.SOPInstanceUID: match for _, match in matches})
+    plain, hashed = answers
+    assert set(plain) == set(hashed) == set(study.instances)
+    for instance, match in hashed.items():
+        assert match.AvailableTransferSyntaxUID == EXPLICIT
+        assert len(match.private_block(0x0009, "HARMONI")[0x01].value) == 32
+        told = {element.tag for element in match} - {element.tag for element in plain[instance]}
+        assert told == {0x0009_0010, 0x0009_1001}
+
+
 def test_find_does_not_match_outside_a_range(archive_role, study):
     keys = {"PatientID": study.patient, "StudyInstanceUID": ""}
     asked = {"QueryRetrieveLevel": "STUDY", "StudyDate": "20260303-", **keys}
@@ -350,6 +377,8 @@ def test_commitment_is_reported_on_the_same_association(archive_role):
     assert (event_type, report.TransactionUID) == (1, transaction)
     committed = {item.ReferencedSOPInstanceUID for item in report.ReferencedSOPSequence}
     assert committed == set(study.instances)
+    # Who names no hash is told nothing besides.
+    assert {len(item) for item in report.ReferencedSOPSequence} == {2}
     assert "FailedSOPSequence" not in report
 
 

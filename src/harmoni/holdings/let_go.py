@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings import listing
@@ -26,9 +25,6 @@ from harmoni.sealing.document import Json
 from harmoni.sealing.manifest import Manifest
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
-
-_NOT_THERE: Final = frozenset({PackState.EVICTED, PackState.MISSING})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evicted:
@@ -90,7 +86,7 @@ class LetGo:
             raise NotHeld(f"there is no study {study_instance_uid} here")
         gone, instances, freed_bytes, stayed = 0, 0, 0, []
         for row in wanted:
-            if row.state in _NOT_THERE:
+            if row.state in packs.NOT_HERE:
                 continue
             with self._index.reader() as connection:
                 held = lookup.members(connection, row.pack_id)

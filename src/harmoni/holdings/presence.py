@@ -5,11 +5,13 @@ strength of a row, the file is looked at; and whoever meets damage notes it, so 
 believes that copy and an identical re-send heals it. Reading everything again is scrub's work.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.index import packs
+from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackState
 from harmoni.model.errors import HarmoniError, NotHeld
@@ -50,7 +52,7 @@ class Presence:
     def check(self) -> Looked:
         """Compare every sealed pack with its file, by name and length, and note what changed.
 
-        Called at start and once an hour by the keeper.
+        Called at start and once an hour by the keeper. Evicted packs are not looked for.
         """
         with self._index.reader() as connection:
             sealed = packs.packs_in(connection, PackState.SEALED)
@@ -59,6 +61,9 @@ class Presence:
         back = tuple(row.pack_id for row in missing if self._is_whole(row))
         if gone or back:
             with self._index.write(durable=True) as connection:
+                # A pack may have been evicted since its row was read.
+                gone = _not_evicted(connection, gone)
+                back = _not_evicted(connection, back)
                 for pack_id in gone:
                     packs.set_state(connection, pack_id, PackState.MISSING)
                 for pack_id in back:
@@ -68,10 +73,13 @@ class Presence:
     def note_unreadable(self, held: Held, error: HarmoniError) -> None:
         """Note that a copy could not be given back: its pack is missing, or it is damaged.
 
-        When even that cannot be noted, the error tells it; it is the error that counts.
+        Of an evicted pack there is nothing to note: nobody believes its copies. When even that
+        cannot be noted, the error tells it; it is the error that counts.
         """
         try:
             with self._index.write(durable=True) as connection:
+                if not _not_evicted(connection, [held.location.pack_id]):
+                    return
                 if self._size_bytes(held.location.pack_id) is None:
                     packs.set_state(connection, held.location.pack_id, PackState.MISSING)
                 else:
@@ -94,3 +102,12 @@ class Presence:
             except NotHeld:
                 continue
         return None
+
+
+def _not_evicted(connection: Connection, pack_ids: Iterable[PackId]) -> tuple[PackId, ...]:
+    rows = {pack_id: packs.pack(connection, pack_id) for pack_id in pack_ids}
+    return tuple(
+        pack_id
+        for pack_id, row in rows.items()
+        if row is None or row.state is not PackState.EVICTED
+    )

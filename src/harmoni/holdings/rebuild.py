@@ -148,13 +148,17 @@ class Rebuilder:
         )
 
     def _take_over(self, old: Connection, fresh: Database) -> None:
-        """Keep what the old index knows and the store does not tell: lost packs and members."""
+        """Keep what the old index knows and the store does not tell.
+
+        That is lost packs and members, and which packs are evicted.
+        """
         known = copies.counts(old)
         with fresh.reader() as connection:
             found = copies.counts(connection)
-        flagged = set(copies.damaged_packs(old))
+        told = {row.pack_id for row in packs.packs_in(old, PackState.EVICTED)}
+        told.update(copies.damaged_packs(old))
         for pack_id, count in known.items():
-            if count != found.get(pack_id, 0) or pack_id in flagged:
+            if count != found.get(pack_id, 0) or pack_id in told:
                 self._take_over_pack(old, fresh, pack_id)
 
     def _take_over_pack(self, old: Connection, fresh: Database, pack_id: PackId) -> None:
@@ -182,10 +186,12 @@ class Rebuilder:
                 if row.sealed is not None:
                     packs.sealed(connection, row.sealed)
                 state = PackState.DAMAGED
-                if not self._is_there(pack_id):
+                if not self._is_there(pack_id) and row.state is not PackState.EVICTED:
                     state = PackState.MISSING
                     self._missing.append(str(pack_id))
                 packs.set_state(connection, pack_id, state)
+            if row.state is PackState.EVICTED:
+                packs.set_state(connection, pack_id, PackState.EVICTED)
             ingest.record(connection, [instance for _, instance in lost], self._terms)
             ingest.record_facts(connection, facts, self._terms)
             if self._is_there(pack_id):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harmoni.index import lookup
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
+from harmoni.index.packs import PackState
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Identity
 from harmoni.sealing.pack import PackKind
@@ -26,13 +27,11 @@ class Pair:
 
 
 def waiting(connection: Connection) -> list[PackId]:
-    """The sealed packs of instances that are not compared yet, lowest id first."""
-    rows = connection.execute(
-        "SELECT pack_id FROM pack WHERE compared = 0 AND kind = ? AND sealed_at_ms IS NOT NULL"
-        " ORDER BY pack_id",
-        (PackKind.INSTANCES,),
-    )
-    return [PackId(pack_id) for (pack_id,) in rows]
+    """The sealed packs of instances that are not compared yet, lowest id first.
+
+    Those that are evicted cannot be compared, and wait on.
+    """
+    return _uncompared(connection, without=PackState.EVICTED)
 
 
 def compared(connection: Connection, pack_ids: Iterable[PackId]) -> None:
@@ -50,7 +49,7 @@ def take_over(source: Connection | None, target: Connection) -> None:
         target: the rebuilt one.
     """
     target.execute("UPDATE pack SET compared = 1 WHERE sealed_at_ms IS NOT NULL")
-    still = [] if source is None else waiting(source)
+    still = [] if source is None else _uncompared(source, without=None)
     target.executemany(
         "UPDATE pack SET compared = 0 WHERE pack_id = ?", [(pack_id.value,) for pack_id in still]
     )
@@ -61,7 +60,8 @@ def pairs(connection: Connection, pack_id: PackId) -> list[Pair]:
 
     Earlier are those in packs that were compared, and those before it in the pack itself. Of
     several the first with the same transfer syntax is taken, since more can be told of it, or else
-    the first; and of its copies one that is sound, if there is one.
+    the first; and of its copies one that is sound, if there is one. A version of which every copy
+    is evicted is known, but nothing is compared with it.
 
     Args:
         connection: from `Database.reader`.
@@ -74,9 +74,10 @@ def pairs(connection: Connection, pack_id: PackId) -> list[Pair]:
         known: dict[Identity, list[Held]] = {}
         for copy in _of_compared_packs(connection, copies, pack_id):
             known.setdefault(copy.identity, []).append(copy)
-        for held in (copy for copy in copies if copy.location.pack_id == pack_id):
-            if known and held.identity not in known:
-                found.append(Pair(held=held, before=_best(held, known)))
+        here = (copy for copy in copies if copy.location.pack_id == pack_id)
+        for held in (copy for copy in here if copy.pack_state is not PackState.EVICTED):
+            if held.identity not in known and (before := _best(held, known)) is not None:
+                found.append(Pair(held=held, before=before))
             known.setdefault(held.identity, []).append(held)
     return found
 
@@ -107,6 +108,15 @@ def counts(
     return [(str(source), str(difference), int(count)) for source, difference, count in rows]
 
 
+def _uncompared(connection: Connection, *, without: PackState | None) -> list[PackId]:
+    rows = connection.execute(
+        "SELECT pack_id FROM pack WHERE compared = 0 AND kind = ? AND sealed_at_ms IS NOT NULL"
+        " AND state IS NOT ? ORDER BY pack_id",
+        (PackKind.INSTANCES, without),
+    )
+    return [PackId(pack_id) for (pack_id,) in rows]
+
+
 def _of_compared_packs(
     connection: Connection, copies: Iterable[Held], pack_id: PackId
 ) -> list[Held]:
@@ -125,8 +135,14 @@ def _is_compared(connection: Connection, pack_id: PackId) -> bool:
     return row is not None and row[0] == 1
 
 
-def _best(held: Held, known: dict[Identity, list[Held]]) -> Held:
+def _best(held: Held, known: dict[Identity, list[Held]]) -> Held | None:
+    """The copy to compare with; None where all are evicted."""
     syntax = held.identity.transfer_syntax_uid
-    same_syntax = (identity for identity in known if identity.transfer_syntax_uid == syntax)
-    copies = known[next(same_syntax, next(iter(known)))]
-    return next((copy for copy in copies if copy.sound), copies[0])
+    here = [
+        copies
+        for same in known.values()
+        if (copies := [copy for copy in same if copy.pack_state is not PackState.EVICTED])
+    ]
+    same_syntax = (copies for copies in here if copies[0].identity.transfer_syntax_uid == syntax)
+    best = next(same_syntax, next(iter(here), []))
+    return next((copy for copy in best if copy.sound), next(iter(best), None))

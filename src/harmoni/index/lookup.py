@@ -17,7 +17,7 @@ from harmoni.dicom.identifier import Query
 from harmoni.index import keys, statements
 from harmoni.index.attributes import pack_uid, uid_hash, unpack_uid
 from harmoni.index.database import Connection, Row
-from harmoni.index.packs import PackState
+from harmoni.index.packs import NOT_HERE, PackState
 from harmoni.index.schema import (
     instance,
     origin,
@@ -30,9 +30,6 @@ from harmoni.index.schema import (
 )
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Identity, Location, Origin
-
-_NOT_THERE: Final = frozenset({PackState.MISSING, PackState.EVICTED})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
@@ -51,8 +48,8 @@ class Held:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is known against this copy; a damaged pack may still hold it sound."""
-        return not self.damaged and self.pack_state not in _NOT_THERE
+        """Whether it is here and nothing is known against it; a damaged pack may hold it sound."""
+        return not self.damaged and self.pack_state not in NOT_HERE
 
 
 _HELD: Final = select(

@@ -8,6 +8,7 @@ and whether a pack was compared for conflicts (index/conflicts.py).
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from harmoni.index.attributes import pack_uid, uid_hash, unpack_uid
 from harmoni.index.database import Connection, Row
@@ -30,6 +31,10 @@ class PackState(StrEnum):
     """Its file does not verify; single members may still be readable."""
     EVICTED = "evicted"
     """Its file was let go: every instance in it is safe elsewhere; the rows stay."""
+
+
+NOT_HERE: Final = (PackState.MISSING, PackState.EVICTED)
+"""States in which a pack's file is not looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

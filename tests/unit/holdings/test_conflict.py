@@ -8,6 +8,8 @@ import house as houses
 from harmoni.dicom import uids
 from harmoni.holdings.conflict import Difference, pixels_sha256
 from harmoni.holdings.record import Announced
+from harmoni.index import packs
+from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, OutOfResources, StorageFailed
 from harmoni.model.instance import Origin
 
@@ -94,6 +96,59 @@ def test_what_cannot_be_compared_counts_as_pixels(house):
     store_as(house, houses.data_set(1, name="OTHER"), EXPLICIT)
     assert look(house) == [("CT_A", Difference.PIXELS, 1)]
     assert house.versions(1)[0].damaged
+
+
+def evict(house, number=1):
+    """Let go of the packs of all copies of an instance that are sealed."""
+    for held in house.versions(number):
+        if held.pack_state is PackState.SEALED:
+            with house.holding.index.write() as connection:
+                packs.set_state(connection, held.location.pack_id, PackState.EVICTED)
+            [path] = house.files(f"packs/**/{held.location.pack_id}.tar")
+            path.unlink()
+
+
+def test_nothing_is_compared_with_evicted_copies(house):
+    house.store(houses.data_set(1), 1)
+    assert look(house) == []
+    evict(house)
+    house.store(houses.data_set(1, name="OTHER"), 1)
+    assert look(house) == []
+    assert house.holding.conflicts.failures == {}
+
+    # The next version is compared with the one that is here.
+    house.store(houses.data_set(1, name="THIRD"), 1)
+    assert look(house) == [("CT_A", Difference.HEADER, 1)]
+    assert facts(house)[0]["instances"][0]["before"] == house.versions(1)[1].identity.sha256.hex()
+
+
+def test_a_version_that_was_evicted_and_comes_again_is_no_new_one(house):
+    house.store(houses.data_set(1), 1)
+    look(house)
+    evict(house)
+    house.store(houses.data_set(1, name="OTHER"), 1)
+    look(house)
+    house.store(houses.data_set(1), 1)
+
+    assert [held.pack_state.value for held in house.versions(1)] == ["evicted", "sealed", "open"]
+    assert look(house) == []
+
+
+def test_an_evicted_pack_that_was_not_compared_waits_for_its_return(house):
+    house.store(houses.data_set(1), 1)
+    look(house)
+    house.store(houses.data_set(1, name="OTHER"), 1)
+    house.seal()
+    evicted = house.versions(1)[1].location.pack_id
+    with house.holding.index.write() as connection:
+        packs.set_state(connection, evicted, PackState.EVICTED)
+    assert compare(house) == []
+    assert house.holding.rebuilder().rebuild().sound
+    assert compare(house) == []
+    with house.holding.index.write() as connection:
+        packs.set_state(connection, evicted, PackState.SEALED)
+
+    assert compare(house) == [("CT_A", Difference.HEADER, 1)]
 
 
 def test_an_identical_one_again_is_no_conflict(house):

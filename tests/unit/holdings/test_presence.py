@@ -2,6 +2,8 @@ import pytest
 
 import house as houses
 from harmoni.dicom.commitment_data import Reference
+from harmoni.index import packs
+from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, NotHeld, StorageFailed
 
 
@@ -78,6 +80,68 @@ def test_a_look_finds_packs_that_went_and_packs_that_came_back(house):
     path.write_bytes(content)
     assert house.holding.presence.check().returned == (pack_id,)
     assert [held.pack_state.value for held in house.versions()] == ["sealed"]
+
+
+def evict(house, *, unlink=True):
+    path = sealed(house)
+    with house.holding.index.write() as connection:
+        packs.set_state(connection, house.versions()[0].location.pack_id, PackState.EVICTED)
+    if unlink:
+        path.unlink()
+    return path
+
+
+@pytest.mark.parametrize("unlink", [True, False])
+def test_an_evicted_pack_is_neither_missing_nor_back(house, unlink):
+    evict(house, unlink=unlink)
+    looked = house.holding.presence.check()
+
+    assert (looked.missing, looked.returned) == ((), ())
+    assert [held.pack_state.value for held in house.versions()] == ["evicted"]
+
+
+def test_a_pack_that_is_evicted_while_it_is_looked_at_is_not_missing(house, monkeypatch):
+    path = sealed(house)
+    pack_id = house.versions()[0].location.pack_id
+    real = house.holding.presence._is_whole
+
+    def evict_first(row):
+        with house.holding.index.write() as connection:
+            packs.set_state(connection, pack_id, PackState.EVICTED)
+        path.unlink()
+        return real(row)
+
+    monkeypatch.setattr(type(house.holding.presence), "_is_whole", lambda _, row: evict_first(row))
+    assert house.holding.presence.check().missing == ()
+    assert [held.pack_state.value for held in house.versions()] == ["evicted"]
+
+
+def test_a_retrieval_that_meets_an_evicted_pack_notes_nothing(house):
+    evict(house)
+    with pytest.raises(NotHeld):
+        house.recall(house.versions()[0])
+
+    assert [(held.pack_state.value, held.damaged) for held in house.versions()] == [
+        ("evicted", False)
+    ]
+
+
+def test_what_is_evicted_and_sent_again_is_held_again(house):
+    evict(house)
+    house.store(houses.data_set())
+
+    assert [held.pack_state.value for held in house.versions()] == ["evicted", "open"]
+    assert house.recall(house.versions()[1]) == houses.data_set()
+
+
+def test_nothing_is_committed_on_the_word_of_an_evicted_row(house):
+    evict(house)
+    reference = Reference(sop_class_uid=houses.CT, sop_instance_uid=houses.uid(1))
+    house.holding.commitments.accept("GW_A", "1.2.3", [reference])
+    house.holding.commitments.resolve_all()
+    [due] = house.holding.commitments.due("GW_A")
+
+    assert [item.failure_reason for item in due.references] == [0x0110]
 
 
 def test_a_lost_index_is_a_failure_of_storage_and_says_how_to_make_it_anew(house):

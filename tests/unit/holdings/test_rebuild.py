@@ -9,8 +9,9 @@ from harmoni.dicom.commitment_data import Reference
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings import rebuild
 from harmoni.holdings.rebuild import Rebuilder
-from harmoni.index import equality
+from harmoni.index import equality, packs
 from harmoni.index.database import Database
+from harmoni.index.packs import PackState
 from harmoni.model.errors import Busy
 
 
@@ -174,6 +175,23 @@ def test_a_missing_pack_is_named_and_its_instances_are_still_known(house):
 
     assert house.recall(house.versions(1)[0]) == houses.data_set(1)
     assert house.holding.rebuilder().rebuild().sound
+
+
+@pytest.mark.parametrize("unlink", [True, False])
+def test_an_evicted_pack_stays_so_and_is_not_missing(house, unlink):
+    house.store(houses.data_set(1), 1)
+    house.seal()
+    with house.holding.index.write() as connection:
+        packs.set_state(connection, house.versions(1)[0].location.pack_id, PackState.EVICTED)
+    [path] = house.files("packs/hospital-a/p/*/*.tar")
+    if unlink:
+        path.unlink()
+    for _ in range(2):
+        report = house.holding.rebuilder().rebuild()
+
+        assert (report.missing, report.equal, report.sound) == ((), True, True)
+        assert [held.pack_state.value for held in house.versions(1)] == ["evicted"]
+    assert len(list(house.holding.find(every_study()))) == 1
 
 
 def test_with_the_index_lost_as_well_a_missing_pack_is_named_from_the_log(house):

@@ -98,6 +98,16 @@ def test_a_damaged_or_missing_copy_is_served_only_if_there_is_no_other(database)
         assert served_pack(lookup.versions(connection, UID)) == 1
 
 
+@pytest.mark.parametrize("state", [PackState.MISSING, PackState.EVICTED])
+def test_a_copy_without_its_file_is_not_sound_and_served_last(database, state):
+    held_after(database, instance(pack=1), instance(pack=2))
+    with database.write() as connection:
+        packs.set_state(connection, pack_id(1), state)
+        copies = lookup.versions(connection, UID)
+    assert [held.sound for held in copies] == [False, True]
+    assert served_pack(copies) == 2
+
+
 def test_a_retrieval_names_each_uid_once_with_its_served_copy(database):
     held_after(
         database,

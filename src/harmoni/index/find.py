@@ -9,9 +9,20 @@ one that is served is shown, if it lies in the series, else the first one there.
 import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
-from sqlalchemy import ColumnElement, SelectBase, and_, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    FromClause,
+    SelectBase,
+    and_,
+    case,
+    exists,
+    func,
+    select,
+)
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from harmoni.dicom.identifier import (
     DATASET_SHA256,
@@ -25,6 +36,7 @@ from harmoni.index import attributes, keys, lookup, statements
 from harmoni.index.attributes import unpack_uid
 from harmoni.index.database import Connection, Row
 from harmoni.index.keys import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY
+from harmoni.index.packs import NOT_HERE, PackState
 from harmoni.index.schema import (
     instance,
     pack,
@@ -50,6 +62,9 @@ _RAW_TAGS: Final = {
     QueryLevel.SERIES: header.SERIES_TAGS,
     QueryLevel.IMAGE: header.INSTANCE_TAGS,
 }
+# As for `_Column` in keys.py, what the columns hold says nothing.
+_Rows: TypeAlias = FromClause[ReadOnlyColumnCollection[str, Column[str]]]
+_Computed: TypeAlias = ColumnElement[int] | ColumnElement[str] | ColumnElement[bytes]
 # Level by level what a row begins with. `_values` and `_is_shown` read the same order.
 _COLUMNS: Final = {
     QueryLevel.PATIENT: (patient.c.attributes,),
@@ -159,7 +174,7 @@ def _values(query: Query, wanted: set[int], computed: tuple[int, ...], row: Row)
                 values[AVAILABLE_TRANSFER_SYNTAX_UID] = next(fields)
                 # Pack id, sequence and other copies are for `_is_shown`.
                 fields = islice(fields, 3, None)
-    values.update((tag, _text(value)) for tag, value in zip(computed, fields, strict=True))
+    values.update((tag, _text(tag, value)) for tag, value in zip(computed, fields, strict=True))
     return values
 
 
@@ -195,22 +210,24 @@ def _counted_tags(query: Query) -> list[int]:
     ]
 
 
-def _computed(query: Query) -> dict[int, ColumnElement[object]]:
+def _computed(query: Query) -> dict[int, _Computed]:
     """Tag to column of what a row has behind the columns of its levels, in their order."""
-    computed: dict[int, ColumnElement[object]] = {
-        tag: _COUNTED[tag][1] for tag in _counted_tags(query)
-    }
+    computed: dict[int, _Computed] = {tag: _COUNTED[tag][1] for tag in _counted_tags(query)}
     if query.wants_sha256 and query.level is QueryLevel.IMAGE:
         computed[DATASET_SHA256] = instance.c.dataset_sha256
+    if any(key.tag == INSTANCE_AVAILABILITY for key in query.keys):
+        computed[INSTANCE_AVAILABILITY] = _AVAILABILITY[query.level]
     return computed
 
 
-def _text(computed: int | str | bytes) -> str:
+def _text(tag: int, computed: int | str | bytes) -> str:
     """A number as it is, bytes as hexadecimal digits, a JSON list of values in ascending order."""
     if isinstance(computed, int):
         return str(computed)
     if isinstance(computed, bytes):
         return computed.hex()
+    if tag == INSTANCE_AVAILABILITY:
+        return computed
     values = {value for several in json.loads(computed) for value in several.split("\\") if value}
     return "\\".join(sorted(values))
 
@@ -273,4 +290,59 @@ _COUNTED: Final = {
         .where(_INSTANCE.c.series_no == series.c.series_no)
         .scalar_subquery(),
     ),
+}
+
+
+def _is_away(copy: _Rows, its_pack: _Rows) -> ColumnElement[bool]:
+    """Whether a copy is evicted, and no sound one of the same version is here instead."""
+    twin, its = instance.alias("twin"), pack.alias("twin_pack")
+    is_here = exists(
+        select(1)
+        .select_from(twin.join(its))
+        .where(
+            twin.c.sop_hash == copy.c.sop_hash,
+            twin.c.dataset_sha256 == copy.c.dataset_sha256,
+            twin.c.transfer_syntax_no == copy.c.transfer_syntax_no,
+            # That it is another pack goes without saying, but so the state is looked at first.
+            twin.c.pack_no != its_pack.c.pack_no,
+            twin.c.damaged == 0,
+            its.c.state.not_in(NOT_HERE),
+        )
+        .correlate(copy, its_pack)
+    )
+    # Concatenated, so that not every evicted pack is gone through by the index of states.
+    return and_(its_pack.c.state.concat("") == PackState.EVICTED, ~is_here)
+
+
+def _availability(is_away: ColumnElement[bool]) -> ColumnElement[str]:
+    """Instance Availability (PS3.3 C.4.23.1.1): what is away is fetched before it is sent."""
+    return case((is_away, "NEARLINE"), else_="ONLINE")
+
+
+_PACK: Final = pack.alias("its_pack")
+_HAS_AWAY: Final = select(1).where(_is_away(_INSTANCE, _PACK))
+# Level by level, of what a row stands for.
+_AVAILABILITY: Final = {
+    QueryLevel.PATIENT: _availability(
+        exists(
+            _HAS_AWAY.select_from(_STUDY.join(_SERIES).join(_INSTANCE).join(_PACK))
+            .where(_OF_PATIENT)
+            .correlate(patient)
+        )
+    ),
+    QueryLevel.STUDY: _availability(
+        exists(
+            _HAS_AWAY.select_from(_SERIES.join(_INSTANCE).join(_PACK))
+            .where(_OF_STUDY)
+            .correlate(study)
+        )
+    ),
+    QueryLevel.SERIES: _availability(
+        exists(
+            _HAS_AWAY.select_from(_INSTANCE.join(_PACK))
+            .where(_INSTANCE.c.series_no == series.c.series_no)
+            .correlate(series)
+        )
+    ),
+    QueryLevel.IMAGE: _availability(_is_away(instance, pack)),
 }

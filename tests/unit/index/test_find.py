@@ -23,11 +23,12 @@ from harmoni.dicom.matching import (
     matches,
     parse_range,
 )
-from harmoni.index import find, ingest, keys, statements
+from harmoni.index import find, ingest, keys, packs, statements
 from harmoni.index.database import Database
+from harmoni.index.packs import PackState
 from harmoni.model import header
 from harmoni.model.instance import Instance
-from index_samples import CT, MR, instance
+from index_samples import CT, MR, instance, pack_id
 
 BIRTH_DATE, STUDY_DESCRIPTION, BODY_PART = 0x0010_0030, 0x0008_1030, 0x0018_0015
 
@@ -176,6 +177,92 @@ def test_the_hash_is_supported_where_it_is_told():
         query = Query(root="PATIENT", level=level, keys=(), wants_sha256=True)
         assert find.supports(query) is (level is QueryLevel.IMAGE)
         assert not find.supports(replace(query, private_keys=True))
+
+
+def evict(database: Database, *numbers: int) -> None:
+    with database.write() as connection:
+        for number in numbers:
+            packs.set_state(connection, pack_id(number), PackState.EVICTED)
+
+
+def availability(database: Database, level: QueryLevel) -> dict[str, str]:
+    """By the unique key of the level."""
+    rows = ask(database, level, [(INSTANCE_AVAILABILITY, "CS", Universal())])
+    return {row[level.unique_key]: row[INSTANCE_AVAILABILITY] for row in rows}
+
+
+def test_availability_is_nearline_where_an_instance_below_is_evicted(database):
+    hold(
+        database,
+        instance("1.1", study_uid="1.2", series_uid="1.3"),
+        instance("1.4", study_uid="1.2", series_uid="1.3", pack=2),
+        instance("1.5", study_uid="1.2", series_uid="1.6"),
+        instance("1.7", study_uid="1.8", series_uid="1.9", pack=3),
+        instance("1.10", study_uid="1.11", pack=4, values={header.PATIENT_ID: "P2"}),
+    )
+    assert {state for level in QueryLevel for state in availability(database, level).values()} == {
+        "ONLINE"
+    }
+    evict(database, 2)
+    assert availability(database, QueryLevel.PATIENT) == {"P1": "NEARLINE", "P2": "ONLINE"}
+    assert availability(database, QueryLevel.STUDY) == {
+        "1.2": "NEARLINE",
+        "1.8": "ONLINE",
+        "1.11": "ONLINE",
+    }
+    assert availability(database, QueryLevel.SERIES) == {
+        "1.3": "NEARLINE",
+        "1.6": "ONLINE",
+        "1.9": "ONLINE",
+        "1.2.3.1": "ONLINE",
+    }
+    images = availability(database, QueryLevel.IMAGE)
+    assert {uid for uid, state in images.items() if state == "NEARLINE"} == {"1.4"}
+    assert len(images) == 5
+    with database.write() as connection:
+        packs.set_state(connection, pack_id(2), PackState.MISSING)
+    assert availability(database, QueryLevel.PATIENT)["P1"] == "ONLINE"
+
+
+@pytest.mark.parametrize(
+    ("second", "state", "expected"),
+    [
+        ({}, PackState.SEALED, "ONLINE"),
+        ({}, PackState.EVICTED, "NEARLINE"),
+        ({}, PackState.MISSING, "NEARLINE"),
+        ({"content": b"other", "received_at_ms": 2**40}, PackState.SEALED, "NEARLINE"),
+    ],
+    ids=["here", "evicted too", "missing", "an older version"],
+)
+def test_an_evicted_copy_is_away_only_if_no_other_of_its_version_is_here(
+    database, second, state, expected
+):
+    hold(database, instance(received_at_ms=2**41), instance(pack=2, **second))
+    evict(database, 1)
+    with database.write() as connection:
+        packs.set_state(connection, pack_id(2), state)
+    for level in QueryLevel:
+        assert list(availability(database, level).values()) == [expected]
+
+
+def test_availability_is_told_only_when_asked(database):
+    hold(database, instance())
+    evict(database, 1)
+    assert all(INSTANCE_AVAILABILITY not in ask(database, level, [])[0] for level in QueryLevel)
+
+
+@pytest.mark.parametrize("level", [QueryLevel.PATIENT, QueryLevel.STUDY, QueryLevel.SERIES])
+def test_availability_looks_at_what_is_below_a_row_not_at_all_that_is_evicted(database, level):
+    keys_ = (
+        Key(INSTANCE_AVAILABILITY, "CS", Universal()),
+        Key(level.unique_key, "UI", Single("1.2")),
+    )
+    query = Query(root="PATIENT", level=level, keys=keys_)
+    sql, parameters = statements.compiled(find.statement(query))
+    with database.reader() as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+    steps = [step for step in plan if "its_pack" in step]
+    assert steps == ["SEARCH its_pack USING INTEGER PRIMARY KEY (rowid=?)"]
 
 
 def test_instances_without_a_study_are_in_no_answer(database):

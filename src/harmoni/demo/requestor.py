@@ -13,7 +13,7 @@ from harmoni.demo.receiver import Received, Receiver
 from harmoni.demo.samples import Sample
 from harmoni.demo.system import Centre, House
 from harmoni.dicom import identifier, status, uids
-from harmoni.dicom.commitment_data import Reference
+from harmoni.dicom.commitment_data import CommitmentReport, Reference
 from harmoni.dicom.dimse import Command
 from harmoni.dicom.identifier import Key, Query, QueryLevel, Single, Universal
 from harmoni.dicom.items import RoleSelection
@@ -148,15 +148,21 @@ class Requestor:
             if not _succeeded(answer):
                 return dict.fromkeys(missing, _reason(answer))
             deadline_s = self._clock.monotonic_s() + COMMITMENT_S
-            while missing and (left_s := deadline_s - self._clock.monotonic_s()) > 0:
-                report = storage_commitment.receive_report(channel, timeout_s=left_s)
-                if report is None or report.transaction_uid != transaction_uid:
-                    continue
-                for reference in report.committed:
-                    missing.pop(reference.sop_instance_uid, None)
-                for reference in report.failed:
-                    missing[reference.sop_instance_uid] = f"reason {reference.failure_reason:04X}H"
-                break
+            reports: dict[str, CommitmentReport] = {}
+
+            def keep(report: CommitmentReport) -> None:
+                reports[report.transaction_uid] = report
+
+            while transaction_uid not in reports:
+                left_s = deadline_s - self._clock.monotonic_s()
+                if left_s <= 0:
+                    return missing
+                storage_commitment.receive_report(channel, timeout_s=left_s, keep=keep)
+        report = reports[transaction_uid]
+        for reference in report.committed:
+            missing.pop(reference.sop_instance_uid, None)
+        for reference in report.failed:
+            missing[reference.sop_instance_uid] = f"reason {reference.failure_reason:04X}H"
         return missing
 
     def count(self, study_instance_uid: str) -> list[int]:

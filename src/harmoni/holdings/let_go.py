@@ -14,7 +14,7 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings import listing
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
-from harmoni.index import commitment, jobs, lookup, packs, safe
+from harmoni.index import commitment, conflicts, jobs, lookup, packs, safe
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackRow, PackState
@@ -25,6 +25,7 @@ from harmoni.sealing.document import Json
 from harmoni.sealing.manifest import Manifest
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evicted:
@@ -127,6 +128,8 @@ class LetGo:
             reasons = jobs.reasons(connection, unsafe[0].sop_instance_uid)
             told = f" (parked: {reasons[0]})" if reasons else ""
             return f"has {len(unsafe)} instances that are not committed elsewhere{told}"
+        if not conflicts.is_compared(connection, row.pack_id):
+            return "is not compared yet with other versions of what is in it"
         if jobs.open_in(connection, row.pack_id):
             return "has jobs that are not over"
         if commitment.is_waited_for(connection, row.pack_id):

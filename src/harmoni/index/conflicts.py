@@ -124,11 +124,12 @@ def _of_compared_packs(
     return [
         copy
         for copy in copies
-        if copy.location.pack_id != pack_id and _is_compared(connection, copy.location.pack_id)
+        if copy.location.pack_id != pack_id and is_compared(connection, copy.location.pack_id)
     ]
 
 
-def _is_compared(connection: Connection, pack_id: PackId) -> bool:
+def is_compared(connection: Connection, pack_id: PackId) -> bool:
+    """Whether a pack was compared with other versions of what it holds."""
     row = connection.execute(
         "SELECT compared FROM pack WHERE pack_id = ?", (pack_id.value,)
     ).fetchone()

@@ -31,6 +31,7 @@ from harmoni.index.schema import (
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Identity, Location, Origin
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """One stored copy of one version of a SOP Instance."""

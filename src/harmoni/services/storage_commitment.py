@@ -5,7 +5,7 @@ association its requester has open with a context for this service, and is done 
 requester has answered it with success.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -32,6 +32,14 @@ ALL_COMMITTED: Final = 1
 """Event type of a report without failures (PS3.4 J.3.3.1)."""
 FAILURES_EXIST: Final = 2
 """Event type of a report with failures."""
+
+
+Keep = Callable[[CommitmentReport], None]
+"""Keeps a report that came; returns when that is durable."""
+
+
+def _forget(_: CommitmentReport) -> None:
+    """Nobody waits for a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +216,11 @@ def request_commitment(
     message_id: int = 1,
     timeout_s: float = 60.0,
     clock: Clock = exchange.SYSTEM_CLOCK,
+    keep: Keep = _forget,
 ) -> Command:
     """Ask a peer to commit itself (N-ACTION-RQ); give its answer. The report comes later.
+
+    Reports of earlier transactions may come before the answer; they go to `keep`.
 
     Raises:
         Refused: the peer accepted no context for the service.
@@ -228,33 +239,53 @@ def request_commitment(
         transaction_uid, references, context.transfer_syntax
     )
     channel.send(context, request, (data,))
-    answer = exchange.await_response(channel, request, timeout_s=timeout_s, clock=clock)
+    answer = exchange.await_response(
+        channel,
+        request,
+        timeout_s=timeout_s,
+        clock=clock,
+        on_other=lambda message: take_report(channel, message, keep),
+    )
     exchange.receive_identifier(channel, answer)
     return answer.command
 
 
-def receive_report(channel: Channel, *, timeout_s: float) -> CommitmentReport | None:
-    """Wait for one report (N-EVENT-REPORT-RQ) and answer it with success.
-
-    Returns:
-        The report, or None when nothing came within `timeout_s`.
+def receive_report(channel: Channel, *, timeout_s: float, keep: Keep) -> bool:
+    """Wait for one report; whether one came.
 
     Raises:
-        InvalidInput: it cannot be read; it was answered 0115.
         AssociationEnded: the peer has gone, or sent another message.
+        HarmoniError: as `take_report`.
     """
     message = channel.receive(timeout_s)
     if message is None:
-        return None
+        return False
+    take_report(channel, message, keep)
+    return True
+
+
+def take_report(channel: Channel, message: Message, keep: Keep) -> None:
+    """Take a report (N-EVENT-REPORT-RQ, PS3.4 J.3.3), and answer success once it is kept.
+
+    Args:
+        channel: the association.
+        message: what came; anything but a report breaks the protocol.
+        keep: keeps it; returns when that is durable.
+
+    Raises:
+        InvalidInput: it cannot be read; it was answered 0115.
+        HarmoniError: it was not kept, and answered so: the peer reports it again.
+        AssociationEnded: the peer has gone, or sent another message.
+    """
     command = message.command
     if command.field != CommandField.N_EVENT_REPORT_RQ:
         exchange.break_off(channel, f"{command.field.name} instead of a commitment report")
     operation = Operation(channel, message)
     data = exchange.receive_identifier(channel, message, limit_bytes=MAX_COMMITMENT_BYTES)
     try:
-        report = commitment_data.parse_commitment_report(data, message.context.transfer_syntax)
-    except InvalidInput as error:
-        operation.respond(Status.INVALID_ARGUMENT_VALUE, error_comment=storage.comment_of(error))
+        keep(commitment_data.parse_commitment_report(data, message.context.transfer_syntax))
+    except HarmoniError as error:
+        if channel.ended is None:
+            operation.respond(_status_of_error(error), error_comment=storage.comment_of(error))
         raise
     operation.respond(Status.SUCCESS)
-    return report

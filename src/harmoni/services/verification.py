@@ -1,5 +1,7 @@
 """Verification, C-ECHO (PS3.4 Annex A, PS3.7 9.1.5)."""
 
+from collections.abc import Callable
+
 from harmoni.dicom import uids
 from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.status import Status
@@ -16,8 +18,20 @@ def serve_echo(channel: Channel, message: Message) -> Outcome:
     )
 
 
-def echo(channel: Channel, *, message_id: int = 1, timeout_s: float = 30.0) -> int:
+def echo(
+    channel: Channel,
+    *,
+    message_id: int = 1,
+    timeout_s: float = 30.0,
+    on_other: Callable[[Message], None] | None = None,
+) -> int:
     """Ask the peer whether it is there; give the status of its answer.
+
+    Args:
+        channel: the association.
+        message_id: of the request.
+        timeout_s: how long the peer may be silent.
+        on_other: takes other messages meanwhile, as `exchange.await_response`.
 
     Raises:
         Refused: the peer accepted no context for Verification.
@@ -30,5 +44,5 @@ def echo(channel: Channel, *, message_id: int = 1, timeout_s: float = 30.0) -> i
         affected_sop_class_uid=uids.VERIFICATION,
     )
     channel.send(context, request)
-    response = exchange.await_response(channel, request, timeout_s=timeout_s)
+    response = exchange.await_response(channel, request, timeout_s=timeout_s, on_other=on_other)
     return exchange.status_in(response.command)

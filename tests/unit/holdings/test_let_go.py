@@ -53,6 +53,7 @@ def sealed(gateway, *numbers):
     for number in numbers:
         gateway.store(houses.data_set(number), number)
     gateway.seal()
+    assert list(gateway.holding.conflicts.compare(60)) == []
 
 
 def packs(gateway):

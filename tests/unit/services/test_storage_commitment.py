@@ -6,7 +6,8 @@ from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.status import Status
 from harmoni.model.errors import InvalidInput
 from harmoni.net.driver import AssociationEnded
-from harmoni.services.storage_commitment import receive_report, request_commitment
+from harmoni.services import storage_commitment
+from harmoni.services.storage_commitment import request_commitment
 from memory_archive import MemoryArchive
 from served_archive import CT, IMPLICIT, contexts, instance, served
 
@@ -14,6 +15,13 @@ HELD = instance(1)
 KNOWN = Reference(sop_class_uid=CT, sop_instance_uid=HELD.sop_instance_uid)
 UNKNOWN = Reference(sop_class_uid=CT, sop_instance_uid="1.9.9")
 COMMITMENT = contexts((uids.STORAGE_COMMITMENT_PUSH, [IMPLICIT]))
+
+
+def receive_report(channel, *, timeout_s):
+    """The report that comes, or None."""
+    kept = []
+    came = storage_commitment.receive_report(channel, timeout_s=timeout_s, keep=kept.append)
+    return kept.pop() if came else None
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class ArchiveRole:
 
     def log(self) -> str:
         """What the role has logged so far."""
-        return (self.centre.config_path.parent / serve.LOG_NAME).read_text()
+        return serve.log_path(self.centre.config_path).read_text()
 
     def audited(self) -> list[AuditEvent]:
         """Every event in the audit spools so far; every record of them is verified."""
@@ -135,6 +135,8 @@ def running(directory: Path) -> Iterator[ArchiveRole]:
         clock=clock,
     )
     folder = centre.archive.archive.hospitals
+    for house in centre.houses:
+        register(folder, house)
     entry = config.load_hospitals(folder)[HospitalId(SUSPENDED)]
     suspended = entry.model_copy(update={"suspended": True})
     Filesystem(folder).replace(f"{SUSPENDED}.toml", config.render(suspended).encode())
@@ -142,6 +144,17 @@ def running(directory: Path) -> Iterator[ArchiveRole]:
     Filesystem(folder).replace(f"{UNREADY}.toml", config.render(unready).encode())
     with serve.archive_role(centre, clock) as process:
         yield ArchiveRole(centre, process)
+
+
+def register(folder: Path, house: House) -> None:
+    """Make a hospital's nodes destinations of C-MOVE at the archive, which has none by default."""
+    entry = config.load_hospitals(folder)[house.hospital]
+    destinations = tuple(
+        config.DestinationSection(ae_title=peer.ae_title, host=HOST, port=peer.port)
+        for peer in house.peers
+    )
+    registered = entry.model_copy(update={"destination": destinations})
+    Filesystem(folder).replace(f"{house.hospital}.toml", config.render(registered).encode())
 
 
 def client_context(files: TLSFiles) -> ssl.SSLContext:

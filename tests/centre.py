@@ -22,9 +22,9 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from harmoni.demo import samples, system
-from harmoni.demo.requestor import Requestor
+from harmoni.demo.requestor import Requestor, archive_of
 from harmoni.demo.samples import Sample
-from harmoni.demo.serve import LOG_NAME, archive_role
+from harmoni.demo.serve import archive_role, log_path
 from harmoni.demo.system import House
 from harmoni.dicom import identifier, uids
 from harmoni.dicom.identifier import QueryLevel
@@ -68,7 +68,7 @@ class Running:
     @property
     def log(self) -> str:
         """What the archive's processes wrote so far."""
-        return (self.centre.config_path.parent / LOG_NAME).read_text()
+        return log_path(self.centre.config_path).read_text()
 
     @property
     def houses(self) -> Sequence[House]:
@@ -77,7 +77,7 @@ class Running:
 
     def requestor(self, house: House) -> Requestor:
         """The hospital's side of a conversation."""
-        return Requestor(self.centre, house, SystemClock())
+        return Requestor(archive_of(self.centre, house), SystemClock())
 
     @contextmanager
     def association(self, house: House, *contexts: ProposedContext) -> Iterator[Channel]:

@@ -43,6 +43,9 @@ class Stored:
     def size_bytes(self) -> int:
         return len(self.data)
 
+    def wait(self, _timeout_s: float) -> bool:
+        return True
+
     def open(self) -> Iterator[bytes]:
         for start in range(0, len(self.data), CHUNK_BYTES):
             if self.damaged_at is not None and self.damaged_at < start + CHUNK_BYTES:

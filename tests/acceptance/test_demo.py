@@ -35,9 +35,12 @@ def test_the_demo_checks_all_it_claims_and_again_on_the_same_directory(tmp_path)
         for hospital in ("hospital-a", "hospital-b"):
             for service in ("C-GET", "C-MOVE"):
                 assert checked[hospital, service] == "26 identical, byte for byte"
-            assert checked[hospital, "vault rebuild"] == "equal"
-        assert "killed in the middle" in checked["hospital-a", "C-STORE"]
-        assert checked["hospital-b", "studies of hospital-a"] == "none found, got or moved"
+            assert checked[hospital, "storage commitment"] == "26 committed"
+            for role in ("archive", "gateway"):
+                assert checked[hospital, f"vault rebuild at the {role}"] == "equal"
+            assert checked[hospital, "evict at the gateway"].startswith("26 let go of, ")
+        assert "killed in the middle" in checked["hospital-a", "C-STORE to the gateway"]
+        assert checked["hospital-b", "studies of hospital-a"].startswith("none found, got or moved")
 
 
 @pytest.mark.timeout(LONGEST_S)
@@ -91,6 +94,11 @@ def test_serve_describes_itself_in_one_line_and_resumes_with_the_same_ports(tmp_
         paths = [archive["config"], archive["data"]]
         for hospital in state["hospitals"]:
             paths += hospital["tls"].values()
+            gateway = hospital["gateway"]
+            paths += [gateway["config"], gateway["data"]]
+            assert len(gateway["pids"]) == 5  # supervisor, two workers, keeper, forwarder
+            assert gateway["host"] == "127.0.0.1"
+            assert gateway["tls_port"] == 0
             assert [peer["role"] for peer in hospital["peers"]] == ["pacs", "modality"]
         assert all(Path(path).is_absolute() and Path(path).exists() for path in paths)
         config = Path(archive["config"]).read_text()
@@ -101,6 +109,9 @@ def test_serve_describes_itself_in_one_line_and_resumes_with_the_same_ports(tmp_
             os.kill(pid, 0)
     with Serving("--dir", tmp_path) as second:
         assert second.state["sites"][0]["archive"]["port"] == archive["port"]
+        assert [hospital["gateway"]["port"] for hospital in second.state["hospitals"]] == [
+            hospital["gateway"]["port"] for hospital in state["hospitals"]
+        ]
         assert [hospital["peers"] for hospital in second.state["hospitals"]] == [
             hospital["peers"] for hospital in state["hospitals"]
         ]
@@ -121,7 +132,7 @@ def test_serve_tells_people_in_lines_where_everything_is(tmp_path):
     assert process.returncode == 0
     assert lines[0].startswith("The archive takes DICOM over TLS at 127.0.0.1:")
     told = dict(line.split(maxsplit=1) for line in lines if line.startswith("  "))
-    for name in ("configuration", "log", "certificate", "key", "authority"):
+    for name in ("configuration", "log", "certificate"):
         assert Path(told[name].strip()).exists()
 
 

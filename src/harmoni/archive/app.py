@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from harmoni.archive.destinations import connect_to
 from harmoni.archive.site import ArchiveSite
 from harmoni.config import ArchiveConfig, load_archive
 from harmoni.model.errors import ConfigurationError
@@ -87,8 +88,9 @@ def acts(config: ArchiveConfig, process_log: log.Log) -> Acts:
         retrieve=lambda bound: Retrieving(
             holding=bound.holding,
             entry=bound.entry,
-            ae_title=config.archive.ae_title,
-            tls_files=files,
+            connect=connect_to(
+                bound.entry.hospital, ae_title=config.archive.ae_title, tls_files=files
+            ),
             trail=bound.trail,
             alarm=alarm,
         ),

@@ -5,18 +5,12 @@ from typing import Final
 from harmoni.archive.app import tls_files
 from harmoni.archive.site import ArchiveSite
 from harmoni.config import ArchiveConfig
-from harmoni.fleet import ca
 from harmoni.model.errors import HarmoniError
-from harmoni.net import tls
+from harmoni.role import certificate
 from harmoni.runtime.clock import Clock
-
-RENEW_DAYS: Final = 30
-"""A certificate that ends sooner is a problem already: issuing one takes people."""
 
 PLACES: Final = 1
 """Sites that hold a copy: sites do not replicate yet."""
-
-_DAY_MS: Final = 86_400_000
 
 
 def check(config: ArchiveConfig, clock: Clock) -> list[str]:
@@ -54,33 +48,5 @@ def copies_remark(safe_copies: int) -> str:
 
 def certificate_problems(config: ArchiveConfig, now_ms: int) -> list[str]:
     """What is wrong with the archive's own certificate."""
-    files, site = tls_files(config), config.archive.site
-    issue = (
-        f"issue one with `harmoni ca issue --ca CA --site {site} --name {files.certificate.stem} "
-        f"--host HOST --out {files.certificate.parent}`"
-    )
-    renew = f"move it and its key away, {issue}, and send SIGHUP"
-    missing = [
-        str(path)
-        for path in (files.certificate, files.key, files.authorities, files.revocations)
-        if path is not None and not path.exists()
-    ]
-    if missing:
-        return [f"there is no {' and no '.join(missing)}: {issue}"]
-    try:
-        tls.ServerContext(files)
-        facts = tls.own_certificate(files)
-    except HarmoniError as error:
-        return [str(error)]
-    problems = []
-    days_left = (facts.not_after_ms - now_ms) // _DAY_MS
-    if days_left < 0:
-        problems.append(f"the certificate {files.certificate} has expired: {renew}")
-    elif days_left < RENEW_DAYS:
-        problems.append(f"the certificate {files.certificate} ends in {days_left} days: {renew}")
-    if ca.owner_uri(site) not in facts.uris:
-        problems.append(
-            f"the certificate {files.certificate} names {', '.join(facts.uris) or 'nobody'}, not "
-            f"{ca.owner_uri(site)}: {renew}"
-        )
-    return problems
+    site = config.archive.site
+    return certificate.problems(tls_files(config), site, f"--site {site} --host HOST", now_ms)

@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 import harmoni
-from harmoni.cli import archive, ca, demo, hospital, output, status, study, vault
+from harmoni.cli import archive, ca, demo, gateway, hospital, output, queue, status, study, vault
 from harmoni.model.errors import (
     AlreadyHeld,
     ConfigurationError,
@@ -57,6 +57,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(archive.app, name="archive")
+app.add_typer(gateway.app, name="gateway")
+app.add_typer(queue.app, name="queue")
 app.add_typer(hospital.app, name="hospital")
 app.add_typer(study.app, name="study")
 app.add_typer(vault.app, name="vault")

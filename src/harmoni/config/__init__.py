@@ -19,7 +19,7 @@ from harmoni.config.files import (
     role_of,
     write_hospital,
 )
-from harmoni.config.gateway import GatewayConfig, GatewaySection, PeerSection
+from harmoni.config.gateway import GatewayConfig, GatewaySection, PeerRight, PeerSection
 from harmoni.config.hospital import ALL_RIGHTS, DestinationSection, HospitalConfig, Right
 from harmoni.config.text import gateway_template, reference, render, template
 
@@ -32,6 +32,7 @@ __all__ = [
     "GatewaySection",
     "HospitalConfig",
     "HospitalFiles",
+    "PeerRight",
     "PeerSection",
     "Right",
     "gateway_template",

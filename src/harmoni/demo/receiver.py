@@ -1,7 +1,7 @@
 """Where the demo's retrievals end: each data set is hashed as it arrives, and dropped.
 
-`Receiver` serves a C-GET on its own association; `Pacs` is a storage SCP over TLS, the destination
-of a C-MOVE.
+`Receiver` serves a C-GET on its own association; `Pacs` is a storage SCP, the destination of a
+C-MOVE.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from harmoni.demo import ports
-from harmoni.demo.system import House, Peer
+from harmoni.demo.system import Peer
 from harmoni.dicom import presentation
 from harmoni.dicom.dimse import CommandField
 from harmoni.dicom.pdu import AssociateRQ
-from harmoni.net import server, tls
+from harmoni.net import server
 from harmoni.net.driver import Channel, PeerFacts
 from harmoni.policy.access import Right
 from harmoni.runtime import log
@@ -97,20 +97,18 @@ class _Hashing:
 
 
 class Pacs:
-    """A storage SCP over TLS with its hospital's certificate, for the length of a with block.
+    """A storage SCP in clear text, as PACS are, for the length of a with block.
 
     Args:
-        house: whose identity it shows.
-        peer: which of the hospital's nodes it is: AE title and port.
+        peer: which of a hospital's nodes it is: AE title and port.
         clock: measures waits.
     """
 
-    def __init__(self, house: House, peer: Peer, clock: Clock) -> None:
+    def __init__(self, peer: Peer, clock: Clock) -> None:
         self.receiver = Receiver()
         self._ae_title = peer.ae_title
-        context = tls.ServerContext(house.tls_files)
         self._server = server.Server(
-            sockets=[(server.listen(ports.HOST, peer.port), context)],
+            sockets=[(server.listen(ports.HOST, peer.port), None)],
             decide=self._decide,
             serve=self._serve,
             limits=server.ServerLimits(),
@@ -132,7 +130,7 @@ class Pacs:
         self._server.drain(_DRAIN_S)
 
     def _decide(self, request: AssociateRQ, facts: PeerFacts) -> server.Decision:
-        del facts  # TLS has asked for a certificate of the centre's authority
+        del facts
         if request.called_ae_title != self._ae_title:
             return server.Rejected(result=1, source=1, reason=7, why="wrong called AE title")
         offer = acceptance.offer(frozenset({Right.ECHO, Right.STORE}), lambda _: ())

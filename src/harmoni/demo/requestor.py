@@ -1,12 +1,14 @@
-"""What a hospital asks of the archive, as its gateway would: store, commit, find, get, move.
+"""What a hospital's systems ask: store, commit, find, get, move; each on an own association.
 
-Each act opens an association of its own over DICOM TLS with the hospital's certificate.
+A PACS asks its gateway, in clear text in its house. To show that no hospital reaches another's, the
+archive is asked as well, over DICOM TLS with a hospital's certificate.
 """
 
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from harmoni.demo.receiver import Received, Receiver
@@ -44,20 +46,58 @@ _RELATED_INSTANCES: Final = 0x0020_1208  # Number of Study Related Instances
 _SERVICE_SYNTAXES: Final = (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Who is asked, and by whom.
+
+    Attributes:
+        host: where.
+        port: its TCP port.
+        ae_title: who is called.
+        calling_ae_title: who calls.
+        tls_files: the caller's identity; None in clear text.
+    """
+
+    host: str
+    port: int
+    ae_title: str
+    calling_ae_title: str
+    tls_files: tls.TLSFiles | None
+
+
+def gateway_of(house: House) -> Endpoint:
+    """A house's gateway, as its PACS calls it."""
+    return Endpoint(
+        host=house.gateway.listen.host,
+        port=house.gateway.listen.port,
+        ae_title=house.gateway.gateway.ae_title,
+        calling_ae_title=house.peers[0].ae_title,
+        tls_files=None,
+    )
+
+
+def archive_of(centre: Centre, house: House) -> Endpoint:
+    """The archive, as somebody with a house's certificate calls it."""
+    return Endpoint(
+        host=centre.archive.listen.host,
+        port=centre.archive.listen.port,
+        ae_title=centre.archive.archive.ae_title,
+        calling_ae_title=house.gateway.gateway.ae_title,
+        tls_files=house.tls_files,
+    )
+
+
 class Requestor:
-    """One hospital's side of the conversation with the archive.
+    """One side of a conversation.
 
     Args:
-        centre: where the archive is.
-        house: who asks.
+        endpoint: who is asked.
         clock: measures waits.
     """
 
-    def __init__(self, centre: Centre, house: House, clock: Clock) -> None:
-        self._centre = centre
-        self._house = house
+    def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
+        self._endpoint = endpoint
         self._clock = clock
-        self._tls = tls.client_context(house.tls_files)
         self._pause = threading.Event()
 
     def store(
@@ -70,10 +110,10 @@ class Requestor:
             stored: called after each success.
 
         Returns:
-            Why, by SOP Instance UID, for each that the archive refused.
+            Why, by SOP Instance UID, for each that was refused.
 
         Raises:
-            Unreachable: the archive took nothing for a minute.
+            Unreachable: nothing was taken for a minute.
         """
         refused: dict[str, str] = {}
         for batch in _batches(samples):
@@ -88,7 +128,7 @@ class Requestor:
                     now_s = self._clock.monotonic_s()
                     deadline_s = now_s + _PATIENCE_S if len(waiting) < before else deadline_s
                     if now_s > deadline_s:
-                        raise Unreachable(f"the archive takes nothing any more: {error}") from error
+                        raise Unreachable(f"nothing is taken any more: {error}") from error
                     self._pause.wait(_RETRY_S)
         return refused
 
@@ -210,7 +250,7 @@ class Requestor:
         """Have a study sent by C-MOVE to a registered node.
 
         Returns:
-            How many instances the archive says it sent.
+            How many instances it says it sent.
         """
         with self._association(_service(uids.STUDY_ROOT_MOVE)) as channel:
             syntax = exchange.context_for(channel, uids.STUDY_ROOT_MOVE).transfer_syntax
@@ -227,12 +267,13 @@ class Requestor:
     def _association(
         self, contexts: Sequence[ProposedContext], roles: Sequence[RoleSelection] = ()
     ) -> Iterator[Channel]:
+        called = self._endpoint
         channel = client.open_association(
-            host=self._centre.archive.listen.host,
-            port=self._centre.archive.listen.port,
-            tls=self._tls,
-            called_ae_title=self._centre.archive.archive.ae_title,
-            calling_ae_title=self._house.gateway_ae_title,
+            host=called.host,
+            port=called.port,
+            tls=None if called.tls_files is None else tls.client_context(called.tls_files),
+            called_ae_title=called.ae_title,
+            calling_ae_title=called.calling_ae_title,
             contexts=contexts,
             roles=roles,
             connect_timeout_s=_CONNECT_S,

@@ -2,25 +2,50 @@
 
 import signal
 import threading
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from harmoni.demo import ports, system
 from harmoni.demo.processes import Role
 from harmoni.demo.system import Centre, House
+from harmoni.model.identifiers import HospitalId
 from harmoni.runtime.clock import Clock
-
-LOG_NAME: Final = "archive.log"
 
 
 def archive_role(centre: Centre, clock: Clock) -> Role:
     """The archive of a centre, not started yet."""
-    return Role(
-        "archive",
-        config_path=centre.config_path,
-        log_path=centre.config_path.parent / LOG_NAME,
-        clock=clock,
-    )
+    return _role("archive", centre.config_path, clock)
+
+
+def gateway_role(house: House, clock: Clock) -> Role:
+    """The gateway of a hospital, not started yet."""
+    return _role("gateway", house.config_path, clock)
+
+
+@contextmanager
+def running(centre: Centre, clock: Clock) -> Iterator[tuple[Role, Mapping[HospitalId, Role]]]:
+    """Every role of a demo for the length of a with block: the archive, and the gateways.
+
+    Raises:
+        Unreachable: a role did not become ready.
+    """
+    with ExitStack() as started:
+        archive = started.enter_context(archive_role(centre, clock))
+        gateways = {
+            house.hospital: started.enter_context(gateway_role(house, clock))
+            for house in centre.houses
+        }
+        yield archive, gateways
+
+
+def log_path(config_path: Path) -> Path:
+    """Where a role of the demo writes its log: beside its configuration, named alike."""
+    return config_path.with_suffix(".log")
+
+
+def _role(name: str, config_path: Path, clock: Clock) -> Role:
+    return Role(name, config_path=config_path, log_path=log_path(config_path), clock=clock)
 
 
 def serve(centre: Centre, clock: Clock, announce: Callable[[Mapping[str, object]], None]) -> None:
@@ -42,22 +67,25 @@ def serve(centre: Centre, clock: Clock, announce: Callable[[Mapping[str, object]
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        with archive_role(centre, clock) as archive:
-            announce(describe(centre, archive.pids()))
+        with running(centre, clock) as (archive, gateways):
+            pids = {hospital: role.pids() for hospital, role in gateways.items()}
+            announce(describe(centre, archive.pids(), pids))
             over.wait()
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
 
 
-def describe(centre: Centre, archive_pids: list[int]) -> Mapping[str, object]:
+def describe(
+    centre: Centre, archive_pids: list[int], gateway_pids: Mapping[HospitalId, list[int]]
+) -> Mapping[str, object]:
     """What somebody needs to know to talk to the demo; every path is absolute."""
     archive = centre.archive
-    metrics = [f"http://{ports.HOST}:{archive.http.port}/metrics"] if archive.http.port else []
+    monitored = [archive.http.port, *(house.gateway.http.port for house in centre.houses)]
     return {
         "ready": True,
         "dir": str(centre.directory),
-        "hospitals": [_house(house) for house in centre.houses],
+        "hospitals": [_house(house, gateway_pids[house.hospital]) for house in centre.houses],
         "sites": [
             {
                 "id": system.SITE,
@@ -71,38 +99,52 @@ def describe(centre: Centre, archive_pids: list[int]) -> Mapping[str, object]:
                 },
             }
         ],
-        "metrics": metrics,
+        "metrics": [f"http://{ports.HOST}:{port}/metrics" for port in monitored if port],
     }
 
 
 def lines(centre: Centre) -> list[str]:
-    """The same for people: where the archive is, and what each hospital shows to it."""
+    """The same for people: where the roles are, and who may call them."""
     archive = centre.archive
     told = [
         f"The archive takes DICOM over TLS at {archive.listen.host}:{archive.listen.port}.",
         f"  AE title       {archive.archive.ae_title}",
         f"  configuration  {centre.config_path}",
-        f"  log            {centre.config_path.parent / LOG_NAME}",
+        f"  log            {log_path(centre.config_path)}",
     ]
     if archive.http.port:
         told.append(f"  health         http://{ports.HOST}:{archive.http.port}/healthz")
     for house in centre.houses:
+        gateway = house.gateway
         told += [
-            f"{house.hospital} calls it as {house.gateway_ae_title}, with",
+            f"The gateway of {house.hospital} is at {gateway.listen.host}:{gateway.listen.port}.",
+            f"  AE title       {gateway.gateway.ae_title}",
+            f"  configuration  {house.config_path}",
+            f"  log            {log_path(house.config_path)}",
             f"  certificate    {house.tls_files.certificate}",
-            f"  key            {house.tls_files.key}",
-            f"  authority      {house.tls_files.authorities}",
         ]
+        if gateway.http.port:
+            told.append(f"  health         http://{ports.HOST}:{gateway.http.port}/healthz")
         told += [
-            f"  C-MOVE to      {peer.ae_title} at {ports.HOST}:{peer.port}" for peer in house.peers
+            f"  peer           {peer.ae_title}, called back at {ports.HOST}:{peer.port}"
+            for peer in house.peers
         ]
     return [*told, "It runs until Ctrl-C or SIGTERM."]
 
 
-def _house(house: House) -> Mapping[str, object]:
+def _house(house: House, pids: list[int]) -> Mapping[str, object]:
+    gateway = house.gateway
     return {
         "id": str(house.hospital),
-        "gateway": {"ae_title": house.gateway_ae_title},
+        "gateway": {
+            "ae_title": gateway.gateway.ae_title,
+            "host": gateway.listen.host,
+            "port": gateway.listen.port,
+            "tls_port": 0,
+            "pids": pids,
+            "config": str(house.config_path),
+            "data": str(gateway.gateway.data),
+        },
         "peers": [
             {
                 "ae_title": peer.ae_title,

@@ -1,10 +1,11 @@
-"""The main job, done and checked: store, commit, find, retrieve, compare, survive, rebuild.
+"""The main job, done and checked: store, commit, let go, find, retrieve, compare, rebuild.
 
 Whatever is claimed in the report was checked here; whatever did not hold stands in `failures`, and
 the demo fails.
 """
 
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -16,15 +17,20 @@ from harmoni.demo import samples, synthetic
 from harmoni.demo.processes import Role, orderly_end
 from harmoni.demo.receiver import Pacs, Received
 from harmoni.demo.report import Report
-from harmoni.demo.requestor import Requestor
+from harmoni.demo.requestor import Requestor, archive_of, gateway_of
 from harmoni.demo.samples import Collection, Sample
-from harmoni.demo.serve import archive_role
-from harmoni.demo.system import Centre, House
+from harmoni.demo.serve import running
+from harmoni.demo.system import Centre
+from harmoni.demo.system import House as DemoHouse
+from harmoni.gateway import operate as gateways
+from harmoni.gateway.house import House
 from harmoni.model.identifiers import HospitalId
 from harmoni.role import oversight
 from harmoni.runtime.clock import Clock
 
 _CHARACTER_SETS: Final[tuple[synthetic.CharacterSet, ...]] = ("ISO_IR 126", "ISO_IR 192")
+_PATIENCE_S: Final = 60.0
+_LOOK_S: Final = 0.5
 _NAMED: Final = 20  # skipped files named one by one; the others are counted
 
 
@@ -46,17 +52,19 @@ def run(
     collections = _collections(centre, source, report)
     if centre.archive.archive.safe_copies == 1:
         report.notes.append("one site: a commitment stands for one copy (safe_copies = 1)")
-    with orderly_end(), archive_role(centre, clock) as archive:
+    report.notes.append("each PACS may C-GET in clear text: on loopback only")
+    with orderly_end(), running(centre, clock) as (archive, roles):
         tellers = [
             _Teller(centre, house, collection, clock, report)
             for house, collection in zip(centre.houses, collections, strict=True)
         ]
         acts: list[Callable[[], None]] = [teller.look for teller in tellers]
         for teller in tellers:
-            victim = archive if teller is tellers[0] else None
+            victims = (archive, roles[teller.hospital]) if teller is tellers[0] else ()
             acts += [
-                partial(teller.store, victim),
+                partial(teller.store, victims),
                 teller.commit,
+                teller.evict,
                 teller.find,
                 teller.get,
                 teller.move,
@@ -78,7 +86,7 @@ class _Teller:
     def __init__(
         self,
         centre: Centre,
-        house: House,
+        house: DemoHouse,
         collection: Collection,
         clock: Clock,
         report: Report,
@@ -88,7 +96,8 @@ class _Teller:
         self._sent = collection
         self._clock = clock
         self._report = report
-        self._requestor = Requestor(centre, house, clock)
+        self._requestor = Requestor(gateway_of(house), clock)
+        self._stranger = Requestor(archive_of(centre, house), clock)
         # Studies that an earlier run on the same directory left, where more than is sent may come.
         self._earlier: frozenset[str] = frozenset()
         self._has_sent = False
@@ -104,13 +113,13 @@ class _Teller:
         return self._sent
 
     def look(self) -> None:
-        """See what the archive holds of these studies from an earlier run."""
+        """See what is held of these studies from an earlier run."""
         self._earlier = frozenset(
             study for study in self._sent.by_study() if self._requestor.count(study)
         )
 
-    def store(self, victim: Role | None) -> None:
-        """Send everything; in the middle end every worker of `victim` with SIGKILL."""
+    def store(self, victims: Sequence[Role]) -> None:
+        """Send everything; in the middle end every worker of the victims with SIGKILL."""
         self._has_sent = True
         middle = max(1, len(self._sent.samples) // 2)
         done = killed = 0
@@ -118,15 +127,15 @@ class _Teller:
         def stored(_: Sample) -> None:
             nonlocal done, killed
             done += 1
-            if victim is not None and done == middle:
-                killed = victim.kill_workers()
+            if done == middle:
+                killed = sum(victim.kill_workers() for victim in victims)
 
-        with self._act("C-STORE", self._sent.samples) as checked:
+        with self._act("C-STORE to the gateway", self._sent.samples) as checked:
             refused = self._requestor.store(self._sent.samples, stored)
             checked.append(f"{done} acknowledged")
             if killed:
                 checked.append(f"{killed} workers killed in the middle")
-        if victim is not None and not killed:
+        if victims and not killed:
             self._fail("no worker could be killed in the middle of storing")
         kept = tuple(
             sample for sample in self._sent.samples if sample.sop_instance_uid not in refused
@@ -148,6 +157,25 @@ class _Teller:
             checked.append(f"{len(self._sent.samples) - len(failed)} committed")
         for uid, why in failed.items():
             self._fail(f"{uid} was not committed: {why}")
+
+    def evict(self) -> None:
+        """Let the gateway forget its copy, once all of it is sealed and safe at the centre."""
+        house = House(self._house.gateway, self._house.config_path, "demo", self._clock)
+        deadline_s = self._clock.monotonic_s() + _PATIENCE_S
+        pause = threading.Event()
+        with self._act("evict at the gateway", self._sent.samples) as checked:
+            gone = freed_bytes = 0
+            while True:
+                done = list(gateways.evict(house, None, lambda *_: None))
+                gone += sum(each.instances for each in done)
+                freed_bytes += sum(each.freed_bytes for each in done)
+                stayed = [why for each in done for why in each.stayed]
+                if not stayed or self._clock.monotonic_s() > deadline_s:
+                    break
+                pause.wait(_LOOK_S)
+            checked.append(f"{gone} let go of, {freed_bytes / 1e6:.1f} MB freed")
+        for why in stayed:
+            self._fail(f"the gateway kept its copy: {why}")
 
     def find(self) -> None:
         """Find each study with as many instances as were sent."""
@@ -173,7 +201,7 @@ class _Teller:
         """Retrieve each study by C-MOVE to the hospital's PACS and compare every data set."""
         peer = self._house.peers[0]
         with (
-            Pacs(self._house, peer, self._clock) as pacs,
+            Pacs(peer, self._clock) as pacs,
             self._act("C-MOVE", self._retrievable()) as checked,
         ):
             same = 0
@@ -195,24 +223,31 @@ class _Teller:
             return
         peer = self._house.peers[0]
         with self._act(f"studies of {other.hospital}", ()) as checked:
-            with Pacs(self._house, peer, self._clock) as pacs:
+            with Pacs(peer, self._clock) as pacs:
                 for study, expected in strange.items():
-                    if self._requestor.count(study):
-                        self._fail(f"it finds {study} of {other.hospital}")
-                    if self._requestor.get(study, expected):
-                        self._fail(f"it gets instances of {other.hospital}")
+                    for where, requestor in (
+                        ("gateway", self._requestor),
+                        ("archive", self._stranger),
+                    ):
+                        if requestor.count(study):
+                            self._fail(f"it finds {study} of {other.hospital} at the {where}")
+                        if requestor.get(study, expected):
+                            self._fail(f"it gets instances of {other.hospital} at the {where}")
                     if self._requestor.move(study, peer.ae_title) or pacs.receiver.received():
                         self._fail(f"it moves instances of {other.hospital}")
-            checked.append("none found, got or moved")
+            checked.append("none found, got or moved, at the gateway and at the archive")
 
     def rebuild(self) -> None:
         """Make the index anew from the packs; it must be equal."""
-        with self._act("vault rebuild", self._sent.samples) as checked:
-            site = ArchiveSite(self._centre.archive, "demo", self._clock)
-            outcome = oversight.rebuild(site, self._house.hospital.value, lambda *_: None)
-            checked.append("equal" if outcome.equal else "NOT equal")
-        if not outcome.equal:
-            self._fail("the index that was rebuilt from the packs differs from the live one")
+        for role, node in (
+            ("archive", ArchiveSite(self._centre.archive, "demo", self._clock)),
+            ("gateway", House(self._house.gateway, self._house.config_path, "demo", self._clock)),
+        ):
+            with self._act(f"vault rebuild at the {role}", self._sent.samples) as checked:
+                outcome = oversight.rebuild(node, self._house.hospital.value, lambda *_: None)
+                checked.append("equal" if outcome.equal else "NOT equal")
+            if not outcome.equal:
+                self._fail(f"the {role}'s index, rebuilt from the packs, differs from the live one")
 
     def _compare(
         self,
@@ -263,7 +298,7 @@ def _collections(centre: Centre, source: Path | None, report: Report) -> list[Co
     return [given for _ in centre.houses]
 
 
-def _synthetic(centre: Centre, house: House, number: int) -> Collection:
+def _synthetic(centre: Centre, house: DemoHouse, number: int) -> Collection:
     folder = centre.directory / house.hospital.value / "study"
     folder.mkdir(exist_ok=True)
     made = synthetic.study(house.hospital.value, _CHARACTER_SETS[number % len(_CHARACTER_SETS)])
@@ -274,11 +309,15 @@ def _synthetic(centre: Centre, house: House, number: int) -> Collection:
 def _check_nothing_in_clear(
     centre: Centre, collections: Sequence[Collection], report: Report
 ) -> None:
-    """Look through every file of the archive's state for the studies' UIDs."""
+    """Look through every file of every role's state for the studies' UIDs."""
     needles = {study.encode() for collection in collections for study in collection.by_study()}
     pattern = re.compile(b"|".join(map(re.escape, sorted(needles))))
-    for path in sorted(filter(Path.is_file, centre.archive.archive.data.rglob("*"))):
+    places = [
+        centre.archive.archive.data,
+        *(house.gateway.gateway.data for house in centre.houses),
+    ]
+    for path in sorted(path for place in places for path in place.rglob("*") if path.is_file()):
         if needles and pattern.search(path.read_bytes()):
             report.failures.append(f"a Study Instance UID stands in clear in {path}")
     if not report.failures:
-        report.notes.append("no Study Instance UID stands in clear in any file of the archive")
+        report.notes.append("no Study Instance UID stands in clear in any file of any role")

@@ -20,6 +20,7 @@ class _Ticket:
     """One appended instance that waits for its round."""
 
     instance: Instance
+    doubtful: bool
     done: bool = False
     error: HarmoniError | None = None
 
@@ -69,13 +70,17 @@ class OpenPack:
             self._retired = True
             self._close_if_unused()
 
-    def commit(self, instance: Instance) -> None:
+    def commit(self, instance: Instance, *, doubtful: bool = False) -> None:
         """Return when the appended instance is durable and its row is visible.
+
+        Args:
+            instance: what was appended.
+            doubtful: whether its job asks before it sends, as `ingest.record`.
 
         Raises:
             OutOfResources, StorageFailed: it is not; the sender must be told so.
         """
-        ticket = _Ticket(instance)
+        ticket = _Ticket(instance, doubtful)
         with self._changed:
             self._waiting.append(ticket)
             while self._committing and not ticket.done:
@@ -97,11 +102,13 @@ class OpenPack:
             # The order is the promise: pack bytes durable, then rows visible, then success.
             self.writer.sync()
             with self._index.write() as connection:
-                ingest.record(
-                    connection,
-                    [ticket.instance for ticket in batch],
-                    self._index.terms,
-                )
+                for doubtful in {ticket.doubtful for ticket in batch}:
+                    ingest.record(
+                        connection,
+                        [ticket.instance for ticket in batch if ticket.doubtful is doubtful],
+                        self._index.terms,
+                        doubtful=doubtful,
+                    )
             error = None
         except HarmoniError as failure:
             error = failure

@@ -40,6 +40,8 @@ class Announced:
     original_prefix: bytes | None = None
     """Preamble and file meta of an object that came as a file, kept so that it can be given back
     exactly."""
+    fetched: bool = False
+    """It comes back from where it was sent to: its job, if it needs one, asks before it sends."""
 
 
 class Recorder:
@@ -180,12 +182,15 @@ class Incoming:
 
     def _store(self, header: Header, identity: Identity) -> None:
         if self._spill is not None:
-            self._spill.store(lambda location: self._instance(header, identity, location))
+            self._spill.store(
+                lambda location: self._instance(header, identity, location),
+                doubtful=self._announced.fetched,
+            )
             return
         packs = self._recorder.packs
         target = packs.enter(header, self._announced.sop_class_uid)
         try:
-            target.commit(self._append(target, header, identity))
+            target.commit(self._append(target, header, identity), doubtful=self._announced.fetched)
         finally:
             packs.retire_if_full(target)
             target.leave(self._recorder.clock.monotonic_s())

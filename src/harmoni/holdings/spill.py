@@ -81,11 +81,12 @@ class Spill:
             if not self._pack.alone and self._written >= GIANT_BYTES:
                 self._become_giant()
 
-    def store(self, instance: Callable[[Location], Instance]) -> None:
+    def store(self, instance: Callable[[Location], Instance], *, doubtful: bool) -> None:
         """Complete the member and return when it is durable and visible.
 
         Args:
             instance: makes the row, given where the member lies.
+            doubtful: as `OpenPack.commit`.
 
         Raises:
             OutOfResources, StorageFailed: it is not stored.
@@ -104,7 +105,8 @@ class Spill:
             writer.write_at([padding], offset + self._written)
             # Last: until the header is there, nobody who walks the pack sees the member.
             writer.write_at([header], self._start)
-        self._pack.commit(instance(Location(writer.pack_id, self._sequence, offset, self._written)))
+        place = Location(writer.pack_id, self._sequence, offset, self._written)
+        self._pack.commit(instance(place), doubtful=doubtful)
 
     def abandon(self) -> None:
         """Leave the pack and drop the part file. Calling it again does nothing."""

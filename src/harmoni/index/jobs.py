@@ -85,6 +85,16 @@ _SELECT: Final = (
 )
 
 
+def is_due(connection: Connection, destination: str, now_ms: int) -> bool:
+    """Whether anything is to be sent now."""
+    row = connection.execute(
+        "SELECT 1 FROM job WHERE destination = ? AND state = ? AND due_at_ms <= ?"
+        " AND lease_until_ms <= ? LIMIT 1",
+        (destination, JobState.QUEUED, now_ms, now_ms),
+    ).fetchone()
+    return row is not None
+
+
 def lease(
     connection: Connection, destination: str, *, now_ms: int, until_ms: int, most: int
 ) -> list[Job]:
@@ -226,6 +236,14 @@ def to_ask(connection: Connection, destination: str, *, now_ms: int, most: int) 
         ),
     )
     return _jobs(rows)
+
+
+def wake(connection: Connection, destination: str, now_ms: int) -> None:
+    """Let everything that waits for its next try go now: the destination is back."""
+    connection.execute(
+        "UPDATE job SET due_at_ms = ? WHERE destination = ? AND state = ? AND due_at_ms > ?",
+        (now_ms, destination, JobState.QUEUED, now_ms),
+    )
 
 
 def asked(

@@ -110,6 +110,22 @@ def members_with_other_copies(connection: Connection, pack_id: PackId) -> list[H
     return [_held(row) for row in rows]
 
 
+def knows_study(connection: Connection, study_instance_uid: str) -> bool:
+    """Whether there is a row of a study."""
+    row = connection.execute(
+        "SELECT 1 FROM study WHERE uid = ?", (pack_uid(study_instance_uid),)
+    ).fetchone()
+    return row is not None
+
+
+def knows_series(connection: Connection, series_instance_uid: str) -> bool:
+    """Whether there is a row of a series."""
+    row = connection.execute(
+        "SELECT 1 FROM series WHERE uid = ?", (pack_uid(series_instance_uid),)
+    ).fetchone()
+    return row is not None
+
+
 def served(copies: Sequence[Held]) -> Held | None:
     """The copy with which a SOP Instance is answered and retrieved, by the rule of this module.
 

@@ -6,7 +6,7 @@ Derived from commitment events (ingest.py); the best commitment of a version cou
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harmoni.index.attributes import uid_hash
+from harmoni.index.attributes import pack_uid, uid_hash
 from harmoni.index.database import Connection
 
 
@@ -36,6 +36,38 @@ def note(
         " WHERE (excluded.copies, excluded.places) > (copies, places)",
         [(uid_hash(uid), sha256, copies, places) for uid, sha256 in versions],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of something is safe elsewhere, in SOP Instance UIDs."""
+
+    instances: int
+    safe: int
+    """Of these some version is; the rest may be elsewhere, but nobody has answered for it."""
+
+
+def of_study(connection: Connection, study_uid: str) -> Coverage:
+    """How much of a study's rows is safe elsewhere; (0, 0) for an unknown study."""
+    return _coverage(connection, "study.uid = ?", pack_uid(study_uid))
+
+
+def of_series(connection: Connection, series_uid: str) -> Coverage:
+    """How much of a series' rows is safe elsewhere."""
+    return _coverage(connection, "series.uid = ?", pack_uid(series_uid))
+
+
+def _coverage(connection: Connection, condition: str, uid: bytes) -> Coverage:
+    row = connection.execute(
+        "SELECT count(DISTINCT sop_hash),"  # noqa: S608 - our own words
+        " count(DISTINCT CASE WHEN EXISTS (SELECT 1 FROM safe"
+        " WHERE safe.sop_hash = instance.sop_hash"
+        " AND safe.dataset_sha256 = instance.dataset_sha256) THEN sop_hash END)"
+        " FROM instance JOIN series USING (series_no) JOIN study USING (study_no)"
+        f" WHERE {condition}",
+        (uid,),
+    ).fetchone()
+    return Coverage(0, 0) if row is None else Coverage(row[0], row[1])
 
 
 def find(connection: Connection, sop_instance_uid: str, sha256: bytes) -> Safe | None:

@@ -21,6 +21,9 @@ from harmoni.model.instance import Verdict
 HOSPITAL_URI: Final = "urn:harmoni:hospital:"
 """Prefix of the subjectAltName URI by which a certificate names its hospital."""
 
+SITE_URI: Final = "urn:harmoni:site:"
+"""Likewise the prefix of the URI that names a site of the centre."""
+
 Network = IPv4Network | IPv6Network
 
 
@@ -83,6 +86,8 @@ class Peer:
     host: str = ""
     """Where it is called: storage of a C-MOVE, reports of a commitment. Empty: it never is."""
     port: int = 0
+    assume_roles: bool = False
+    """Whether it is taken to agree to the roles that we propose, though it does not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

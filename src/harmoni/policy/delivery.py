@@ -22,6 +22,9 @@ FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 900.0
 """The longest pause of all, in seconds."""
 
+STANDING_PAUSE_S: Final = 60.0
+"""The pause where we are refused, in seconds."""
+
 # 2 to this is beyond any pause; a larger exponent would leave the range of a float.
 _MAX_DOUBLINGS: Final = 64
 
@@ -161,10 +164,11 @@ def pause_s(tries: int, chance: float) -> float:
 def destination_pause_s(trouble: DestinationTrouble, tries: int, chance: float) -> float:
     """How long to leave a destination alone, in seconds; arguments as of `pause_s`.
 
-    Trouble that stands does not go away by asking often: it gets the longest pause at once.
+    Trouble that stands does not go away by asking often, and must be seen to be over soon after
+    somebody has mended it: it gets a minute at once.
     """
     if trouble is DestinationTrouble.STANDING:
-        return LONGEST_PAUSE_S
+        return STANDING_PAUSE_S
     return pause_s(tries, chance)
 
 

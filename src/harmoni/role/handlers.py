@@ -5,7 +5,6 @@ From here on nothing can name another hospital: the handlers hold one `Holding` 
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from harmoni.dicom import uids
 from harmoni.dicom.commitment_data import Reference
@@ -15,21 +14,21 @@ from harmoni.holdings import record
 from harmoni.holdings.holding import Holding
 from harmoni.index import find
 from harmoni.index.lookup import Held
-from harmoni.model.errors import HarmoniError, InvalidInput, Refused
+from harmoni.model.errors import HarmoniError, InvalidInput
 from harmoni.model.instance import Location, Origin
-from harmoni.net import client, tls
 from harmoni.net.driver import Channel
-from harmoni.policy.access import HOSPITAL_URI, HospitalEntry, Peer
+from harmoni.policy.access import HospitalEntry, Peer
 from harmoni.role.trail import Trail
 from harmoni.runtime.log import Log
 from harmoni.services.storage import Incoming
 from harmoni.services.storage_commitment import Report
 
-_CONNECT_TIMEOUT_S: Final = 10.0
-
-
 Alarm = Callable[[Location, HarmoniError], None]
 """Told of a copy that could not be given back, and why."""
+
+
+Connect = Callable[[Peer, Sequence[ProposedContext]], Channel]
+"""Opens an association to a destination of a C-MOVE; raises HarmoniError where that fails."""
 
 
 def alarm_in(log: Log) -> Alarm:
@@ -153,6 +152,11 @@ class Retrievable:
         """Size of its data set in bytes."""
         return self.held.identity.size_bytes
 
+    def wait(self, timeout_s: float) -> bool:
+        """It is here."""
+        del timeout_s
+        return True
+
     def open(self) -> Iterator[memoryview]:
         """Give the data set in verified chunks; what cannot be given raises the alarm."""
         self.trail.given(self.held.study_instance_uid, self.held.sop_class_uid, self.destination)
@@ -169,8 +173,7 @@ class Retrieving:
     Args:
         holding: what is given.
         entry: the hospital's registered destinations.
-        ae_title: how we call ourselves towards a destination.
-        tls_files: our certificate.
+        connect: opens an association to one of them.
         trail: the association's audit trail.
         alarm: told of a copy that could not be given back, and why.
     """
@@ -180,15 +183,13 @@ class Retrieving:
         *,
         holding: Holding,
         entry: HospitalEntry,
-        ae_title: str,
-        tls_files: tls.TLSFiles,
+        connect: Connect,
         trail: Trail,
         alarm: Alarm,
     ) -> None:
         self._holding = holding
         self._entry = entry
-        self._ae_title = ae_title
-        self._tls_files = tls_files
+        self._connect = connect
         self._trail = trail
         self._alarm = alarm
 
@@ -204,31 +205,8 @@ class Retrieving:
         return self._entry.destination(ae_title)
 
     def connect(self, destination: Peer, contexts: Sequence[ProposedContext]) -> Channel:
-        """Open an association to a destination, by TLS, to this hospital and no other.
-
-        Raises:
-            Refused: its certificate does not name this hospital.
-            Unreachable: it does not answer.
-        """
-        channel = client.open_association(
-            host=destination.host,
-            port=destination.port,
-            # The certificate names a hospital, not a host: the name is checked below.
-            tls=tls.client_context(self._tls_files, check_hostname=False),
-            called_ae_title=destination.ae_title,
-            calling_ae_title=self._ae_title,
-            contexts=contexts,
-            connect_timeout_s=_CONNECT_TIMEOUT_S,
-        )
-        certificate = channel.facts.certificate
-        wanted = f"{HOSPITAL_URI}{self._entry.hospital}"
-        if certificate is None or wanted not in certificate.uris:
-            channel.abort()
-            raise Refused(
-                f"the certificate of {destination.ae_title} does not name hospital "
-                f"{self._entry.hospital}: issue it one with the URI {wanted}"
-            )
-        return channel
+        """Open an association to a destination; see `Connect`."""
+        return self._connect(destination, contexts)
 
 
 class Committing:

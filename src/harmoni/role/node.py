@@ -33,6 +33,7 @@ class Node(ABC):
         process: this process's name among those of the node, such as "w0", "keeper", "cli".
         clock: the time.
         policy: when an instance counts as safe.
+        destination: where every instance is sent on to; "" for nowhere.
 
     Raises:
         ConfigurationError: settings, keys or folders do not fit together.
@@ -42,7 +43,13 @@ class Node(ABC):
     """The role's name on the command line."""
 
     def __init__(
-        self, config: RoleConfig, process: str, clock: Clock, policy: CommitmentPolicy
+        self,
+        config: RoleConfig,
+        process: str,
+        clock: Clock,
+        policy: CommitmentPolicy,
+        *,
+        destination: str = "",
     ) -> None:
         self.settings = config
         self.clock = clock
@@ -69,6 +76,7 @@ class Node(ABC):
                 commitment_quiet_s=config.pack.commitment_quiet_s,
             ),
             policy=policy,
+            destination=destination,
         )
         self._lock = threading.Lock()
         self._holdings: dict[HospitalId, Holding] = {}

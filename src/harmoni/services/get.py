@@ -57,6 +57,8 @@ def serve_get(
         if operation.cancelled:
             break
         progress.tick()
+        if not retrieve.await_arrival(operation, outgoing, progress):
+            break
         _send(operation, outgoing, progress, retrieve.sub_operation_id(number), clock)
     return progress.finish()
 
@@ -84,10 +86,10 @@ def _send(
         )
     except AssociationEnded:
         raise
-    except HarmoniError:
+    except HarmoniError as error:
         # It could not even be opened; nothing of it was sent, so the others still can be. Whoever
         # opened it knows why and has raised its alarm.
-        progress.fail(outgoing)
+        progress.fail(outgoing, error)
     else:
         progress.record(outgoing, exchange.status_in(answer))
 

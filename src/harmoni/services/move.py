@@ -144,6 +144,10 @@ class _Move:
         """Send until nothing waits any more; what is not settled yet stays in `waiting`."""
         while waiting and self._is_wanted():
             outgoing = waiting[0]
+            while self._is_wanted() and not outgoing.wait(exchange.TICK_S):
+                pass
+            if not self._is_wanted():
+                return
             context = storage_scu.find_context(
                 target, outgoing.sop_class_uid, outgoing.transfer_syntax_uid
             )
@@ -168,9 +172,9 @@ class _Move:
             )
         except AssociationEnded:
             raise
-        except HarmoniError:
+        except HarmoniError as error:
             # It could not even be opened: nothing of it was sent.
-            self._progress.fail(outgoing)
+            self._progress.fail(outgoing, error)
         else:
             self._progress.record(outgoing, exchange.status_in(answer))
         self._sent += 1

@@ -12,7 +12,7 @@ from harmoni.dicom import identifier, status
 from harmoni.dicom.dimse import Command
 from harmoni.dicom.identifier import Query, QueryRoot
 from harmoni.dicom.status import Category, Status
-from harmoni.model.errors import HarmoniError
+from harmoni.model.errors import HarmoniError, Unreachable
 from harmoni.net.driver import Channel, Message
 from harmoni.policy.access import Peer
 from harmoni.runtime.clock import Clock
@@ -26,6 +26,9 @@ MAX_SUB_OPERATIONS: Final = 0xFFFF
 PENDING_INTERVAL_S: Final = 2.0
 """How often a pending response says how far a retrieval has come; some requesters give up after 5 s
 of silence."""
+
+ARCHIVE_UNREACHABLE: Final = "archive unreachable"
+"""Error comment where something lies at a place that does not answer."""
 
 OnPending = Callable[[Command], bool]
 """Called by a requester for each pending response; False cancels the retrieval."""
@@ -68,6 +71,7 @@ class Progress:
         self._failed: list[str] = []
         self._not_accepted: dict[tuple[str, str], None] = {}
         self._due_s = clock.monotonic_s()
+        self._away = False
 
     def record(self, outgoing: Outgoing, store_status: int) -> None:
         """Count a sub-operation by the status that its receiver answered."""
@@ -82,9 +86,15 @@ class Progress:
                 return
         self._sent_bytes += outgoing.size_bytes
 
-    def fail(self, outgoing: Outgoing) -> None:
-        """Count a sub-operation that could not be tried, or not to its end."""
+    def fail(self, outgoing: Outgoing, error: HarmoniError | None = None) -> None:
+        """Count a sub-operation that could not be tried, or not to its end.
+
+        Args:
+            outgoing: the instance.
+            error: why, where it is the instance that could not be had.
+        """
         self._remaining -= 1
+        self._away = self._away or isinstance(error, Unreachable)
         self._failed.append(outgoing.sop_instance_uid)
 
     def fail_unaccepted(self, outgoing: Outgoing) -> None:
@@ -119,11 +129,18 @@ class Progress:
         failed_list = None
         if self._failed:
             failed_list = identifier.encode_failed_list(self._failed, context.transfer_syntax)
-        operation.respond(number, data_set=failed_list, counts=self._counts(remaining=remaining))
+        comment = ARCHIVE_UNREACHABLE if self._away and self._failed else None
+        operation.respond(
+            number,
+            data_set=failed_list,
+            error_comment=comment,
+            counts=self._counts(remaining=remaining),
+        )
         return Outcome(
             operation=operation.request.command.field,
             sop_class_uid=context.abstract_syntax,
             status=number,
+            why=comment or "",
             sent_bytes=self._sent_bytes,
             completed=self._completed,
             failed=len(self._failed),
@@ -152,6 +169,23 @@ def parse(channel: Channel, message: Message, root: QueryRoot) -> Query:
     return query
 
 
+def await_arrival(operation: Operation, outgoing: Outgoing, progress: Progress) -> bool:
+    """Wait until an instance can be opened, telling the requester meanwhile how far we are.
+
+    Returns:
+        False when the requester has cancelled.
+
+    Raises:
+        AssociationEnded: the requester has gone.
+    """
+    while not outgoing.wait(exchange.TICK_S):
+        operation.look()
+        if operation.cancelled:
+            return False
+        progress.tick()
+    return True
+
+
 def refuse(operation: Operation, number: int, why: str) -> Outcome:
     """Send a final response before the first sub-operation."""
     operation.respond(number, error_comment=why or None)
@@ -164,7 +198,13 @@ def refuse(operation: Operation, number: int, why: str) -> Outcome:
 
 
 def refuse_error(operation: Operation, error: HarmoniError) -> Outcome:
-    """Send a final response for an error of the handler or of the identifier."""
+    """Send a final response for an error of the handler or of the identifier.
+
+    Where what was asked for may lie at a place that cannot be reached, the answer is A702: nobody
+    must take it for "there is nothing".
+    """
+    if isinstance(error, Unreachable):
+        return refuse(operation, Status.UNABLE_TO_PERFORM_SUBOPERATIONS, ARCHIVE_UNREACHABLE)
     return refuse(operation, storage.status_of(error), storage.comment_of(error))
 
 

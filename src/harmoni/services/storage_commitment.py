@@ -147,6 +147,11 @@ class Reporter:
         self._message_id = 0
         self._tried: set[str] = set()
 
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a report was sent that is not answered."""
+        return self._outstanding is not None
+
     def tick(self) -> None:
         """Send the next report, if one is ready and none is unanswered."""
         if self._context is None or self._outstanding is not None:

@@ -6,7 +6,7 @@ waits for its answer; `send` sends many, as many at a time as the peer has grant
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from harmoni.dicom.dimse import Command, CommandField, Priority
 from harmoni.dicom.items import AsynchronousOperationsWindow
@@ -46,6 +46,14 @@ class Outgoing(Protocol):
         """Size of its data set in bytes."""
         ...
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it can be opened, if it has to come from elsewhere first.
+
+        Returns:
+            Whether `open` can be called now: it gives the data set, or raises why it will not come.
+        """
+        ...
+
     def open(self) -> Iterator[Buffer]:
         """Give the data set in chunks of any size, which stay valid while it is being sent.
 
@@ -54,6 +62,9 @@ class Outgoing(Protocol):
             HarmoniError: they cannot be read.
         """
         ...
+
+
+_Outgoing = TypeVar("_Outgoing", bound=Outgoing)
 
 
 class Interrupted(AssociationEnded):
@@ -97,8 +108,8 @@ class MoveOriginator:
 
 
 def batches(
-    plan: Sequence[Outgoing],
-) -> Iterator[tuple[tuple[ProposedContext, ...], list[Outgoing]]]:
+    plan: Sequence[_Outgoing],
+) -> Iterator[tuple[tuple[ProposedContext, ...], list[_Outgoing]]]:
     """Cut a plan into what fits into one association each, order kept within each.
 
     Yields:

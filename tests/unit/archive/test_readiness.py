@@ -7,6 +7,7 @@ from harmoni.archive import operate, readiness
 from harmoni.backends.filesystem import Filesystem
 from harmoni.fleet import ca
 from harmoni.model.identifiers import HospitalId, SiteId
+from harmoni.role import certificate
 from harmoni.testing import FakeClock
 
 DAY_S = 86_400
@@ -43,8 +44,8 @@ def test_nothing_is_wrong_where_everything_is_there(ready, clock):
 @pytest.mark.parametrize(
     ("days", "words"),
     [
-        (ca.NODE_DAYS - readiness.RENEW_DAYS - 1, None),
-        (ca.NODE_DAYS - readiness.RENEW_DAYS + 1, "archive.crt ends in 29 days: move it"),
+        (ca.NODE_DAYS - certificate.RENEW_DAYS - 1, None),
+        (ca.NODE_DAYS - certificate.RENEW_DAYS + 1, "archive.crt ends in 29 days: move it"),
         (ca.NODE_DAYS + 1, "archive.crt has expired: move it"),
     ],
 )

@@ -114,10 +114,10 @@ def test_a_destination_that_is_not_there_is_waited_for(error):
         errors.LocalProtocolError("that is no AE title"),
     ],
 )
-def test_a_destination_that_refuses_us_gets_the_longest_pause_at_once(error):
+def test_a_destination_that_refuses_us_is_asked_once_a_minute(error):
     trouble = delivery.of_destination(error)
     assert trouble is DestinationTrouble.STANDING
-    assert delivery.destination_pause_s(trouble, 0, 0.0) == delivery.LONGEST_PAUSE_S
+    assert delivery.destination_pause_s(trouble, 0, 0.0) == 60.0
 
 
 @given(st.integers(min_value=0), FROM_0_TO_1)

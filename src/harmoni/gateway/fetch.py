@@ -1,0 +1,276 @@
+"""Fetching from the centre by C-GET, into the gateway's own holdings (PS3.4 C.4.3).
+
+One fetch serves everybody who waits for the same instances: each reads what has arrived from the
+holdings, at its own pace. What is asked for is known beforehand, so exactly the pairs of class and
+transfer syntax are proposed that will come, and each request names its instances.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from harmoni.dicom import identifier, uids
+from harmoni.dicom.identifier import Key, Query, QueryLevel, Single, UidList
+from harmoni.dicom.items import RoleSelection
+from harmoni.dicom.pdu import MAX_CONTEXTS, ProposedContext
+from harmoni.gateway.catalogue import Listed
+from harmoni.gateway.centre import RELEASE_S, Centre
+from harmoni.gateway.house import House
+from harmoni.holdings import record
+from harmoni.index import lookup
+from harmoni.index.lookup import Held
+from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, NotHeld, Unreachable
+from harmoni.model.header import SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
+from harmoni.model.instance import Origin
+from harmoni.runtime.log import Log
+from harmoni.services import acceptance, exchange, get
+from harmoni.services.storage import Incoming
+
+MOST_UIDS: Final = 900
+"""UIDs of one request: a list of them must fit into one Explicit VR element."""
+
+_MOST_PAIRS: Final = MAX_CONTEXTS - 1
+
+
+class Fetch:
+    """Instances on their way from the centre; any number of threads may wait for them.
+
+    Args:
+        house: the gateway.
+        centre: opens associations.
+        wanted: what is fetched.
+        log: the process's log.
+    """
+
+    def __init__(self, *, house: House, centre: Centre, wanted: Sequence[Listed], log: Log) -> None:
+        self._house = house
+        self._centre = centre
+        self._wanted = {each.sop_instance_uid: each for each in wanted}
+        self._log = log
+        self._changed = threading.Condition()
+        self._arrived: set[str] = set()
+        self._over = False
+        self._error = ""
+
+    def covers(self, sop_instance_uid: str) -> bool:
+        """Whether an instance is on its way by this fetch, or has arrived by it."""
+        with self._changed:
+            return sop_instance_uid in self._wanted and (
+                not self._over or sop_instance_uid in self._arrived
+            )
+
+    def wait(self, sop_instance_uid: str, timeout_s: float) -> bool:
+        """Wait until an instance has arrived, or will not any more; whether that is known."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._over or sop_instance_uid in self._arrived, timeout_s
+            )
+
+    def held(self, sop_instance_uid: str) -> Held:
+        """The local copy of an instance that was waited for.
+
+        Raises:
+            Unreachable: the centre went away before it came.
+            NotHeld: the centre did not give it.
+            Damaged: what came is not what was asked for.
+        """
+        wanted = self._wanted[sop_instance_uid]
+        found = self._local(wanted)
+        if found is not None:
+            return found
+        if self._error:
+            raise Unreachable(f"it could not be fetched from the centre: {self._error}")
+        if sop_instance_uid in self._arrived:
+            raise Damaged("what the centre sent has another hash than it told; ask again later")
+        raise NotHeld("the centre did not send it; look at its log")
+
+    def run(self) -> None:
+        """Fetch everything that is not here meanwhile; in a thread of its own."""
+        try:
+            with self._house.fetching(next(iter(self._wanted.values())).study_instance_uid):
+                self._fetch()
+        except HarmoniError as error:
+            self._error = f"{error.code} {error}"
+            self._log.warning("not fetched from the centre", why=f"{error.code} {error}")
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+
+    def arrive(self, sop_instance_uid: str) -> None:
+        """An instance is durable in the holdings."""
+        with self._changed:
+            self._arrived.add(sop_instance_uid)
+            self._changed.notify_all()
+
+    def _fetch(self) -> None:
+        missing: list[Listed] = []
+        for wanted in self._wanted.values():
+            # Somebody else may have fetched it while we waited for our turn.
+            if self._local(wanted) is None:
+                missing.append(wanted)
+            else:
+                self.arrive(wanted.sop_instance_uid)
+        pairs = list(dict.fromkeys(each.pair for each in missing))
+        for start in range(0, len(pairs), _MOST_PAIRS):
+            chosen = pairs[start : start + _MOST_PAIRS]
+            self._fetch_pairs(chosen, [each for each in missing if each.pair in chosen])
+
+    def _fetch_pairs(self, pairs: Sequence[tuple[str, str]], wanted: Sequence[Listed]) -> None:
+        contexts = [
+            ProposedContext(2 * number + 1, sop_class, (syntax,))
+            for number, (sop_class, syntax) in enumerate(pairs)
+        ]
+        contexts.append(
+            ProposedContext(2 * len(pairs) + 1, uids.STUDY_ROOT_GET, acceptance.SERVICE_SYNTAXES)
+        )
+        roles = [
+            RoleSelection(sop_class_uid=sop_class, scu=False, scp=True)
+            for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)
+        ]
+        channel = self._centre.open(contexts, roles=roles)
+        handler = _Fetched(self, self._house, self._centre.peer.ae_title)
+        try:
+            syntax = exchange.context_for(channel, uids.STUDY_ROOT_GET).transfer_syntax
+            for number, query in enumerate(requests(wanted)):
+                get.get(
+                    channel,
+                    identifier.encode_query(query, syntax),
+                    handler,
+                    sop_class_uid=uids.STUDY_ROOT_GET,
+                    message_id=number % 0xFFFF + 1,
+                    clock=self._house.clock,
+                )
+        except BaseException:
+            channel.abort()
+            raise
+        channel.release(RELEASE_S)
+
+    def _local(self, wanted: Listed) -> Held | None:
+        """A sound local copy of the version that is wanted."""
+        with self._house.own.index.reader() as connection:
+            copies = lookup.versions(connection, wanted.sop_instance_uid)
+        return next(
+            (
+                copy
+                for copy in copies
+                if copy.sound and wanted.sha256 in (None, copy.identity.sha256)
+            ),
+            None,
+        )
+
+
+class Fetches:
+    """The fetches that are under way in this process, so that nothing is fetched twice at once."""
+
+    def __init__(self, house: House, centre: Centre, log: Log) -> None:
+        self._house = house
+        self._centre = centre
+        self._log = log
+        self._lock = threading.Lock()
+        self._running: list[Fetch] = []
+
+    def fetch(self, wanted: Sequence[Listed]) -> Mapping[str, Fetch]:
+        """Begin to fetch what is not on its way already: the fetch of each, by SOP Instance UID."""
+        found: dict[str, Fetch] = {}
+        with self._lock:
+            by_study: dict[str, list[Listed]] = {}
+            for each in wanted:
+                uid = each.sop_instance_uid
+                running = next((fetch for fetch in self._running if fetch.covers(uid)), None)
+                if running is not None:
+                    found[uid] = running
+                else:
+                    by_study.setdefault(each.study_instance_uid, []).append(each)
+            for new in by_study.values():
+                fetch = Fetch(house=self._house, centre=self._centre, wanted=new, log=self._log)
+                self._running.append(fetch)
+                found |= {each.sop_instance_uid: fetch for each in new}
+                threading.Thread(target=self._run, args=(fetch,), name="fetch", daemon=True).start()
+        return found
+
+    def _run(self, fetch: Fetch) -> None:
+        try:
+            fetch.run()
+        finally:
+            with self._lock:
+                self._running.remove(fetch)
+
+
+class _Fetched:
+    """Keeps what the centre sends (services.storage.StoreHandler)."""
+
+    def __init__(self, fetch: Fetch, house: House, ae_title: str) -> None:
+        self._fetch = fetch
+        self._house = house
+        config = house.config
+        self._origin = Origin(
+            calling_ae_title=ae_title,
+            called_ae_title=config.gateway.ae_title,
+            address=config.centre.host,
+            verdict=(("certificate", "match"),),
+        )
+
+    def begin(
+        self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+    ) -> Incoming:
+        """Prepare for an instance; see services.storage.StoreHandler."""
+        syntax = uids.storage_transfer_syntax(transfer_syntax_uid)
+        if syntax is None:
+            raise InvalidInput(f"transfer syntax {transfer_syntax_uid} is not taken for storage")
+        announced = record.Announced(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax=syntax,
+            origin=self._origin,
+            fetched=True,
+        )
+        incoming = self._house.own.recorder.begin(announced)
+        return _Arriving(incoming, self._fetch, sop_instance_uid)
+
+
+class _Arriving:
+    """An `Incoming` that tells its fetch when it is kept."""
+
+    def __init__(self, incoming: record.Incoming, fetch: Fetch, sop_instance_uid: str) -> None:
+        self.reserve = incoming.reserve
+        self.commit = incoming.commit
+        self._incoming = incoming
+        self._fetch = fetch
+        self._sop_instance_uid = sop_instance_uid
+
+    def finish(self) -> None:
+        """Keep it, then tell."""
+        self._incoming.finish()
+        self._fetch.arrive(self._sop_instance_uid)
+
+    def abandon(self) -> None:
+        """Forget it."""
+        self._incoming.abandon()
+
+
+def requests(wanted: Sequence[Listed]) -> Iterator[Query]:
+    """Cut what is wanted into identifiers of C-GET: by image, at most `MOST_UIDS` each.
+
+    All of one request are of one series, whose keys it needs (PS3.4 C.4.2.1.4).
+    """
+    by_series: dict[tuple[str, str], list[str]] = {}
+    for each in wanted:
+        key = (each.study_instance_uid, each.series_instance_uid)
+        by_series.setdefault(key, []).append(each.sop_instance_uid)
+    for (study, series), images in by_series.items():
+        for start in range(0, len(images), MOST_UIDS):
+            some = tuple(images[start : start + MOST_UIDS])
+            yield Query(
+                root="STUDY",
+                level=QueryLevel.IMAGE,
+                keys=(
+                    Key(STUDY_INSTANCE_UID, "UI", Single(study)),
+                    Key(SERIES_INSTANCE_UID, "UI", Single(series)),
+                    Key(
+                        SOP_INSTANCE_UID,
+                        "UI",
+                        Single(some[0]) if len(some) == 1 else UidList(some),
+                    ),
+                ),
+            )

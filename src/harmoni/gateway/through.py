@@ -1,0 +1,241 @@
+"""Through the gateway to the centre: queries and retrievals answered as if all of it were here.
+
+Own rows, stubs of what was let go, and the centre's answers are one. What is here is given from
+here; the rest is planned and fetched from the centre. With the centre away the gateway answers from
+what it knows, which is everything that ever passed through it; where that is not enough it says so,
+and never that there is nothing.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from harmoni.dicom.identifier import Query
+from harmoni.dicom.pdu import ProposedContext
+from harmoni.gateway import beyond
+from harmoni.gateway.catalogue import Catalogue, Listed, catalogue
+from harmoni.gateway.centre import Centre
+from harmoni.gateway.fetch import Fetch, Fetches
+from harmoni.gateway.house import House
+from harmoni.gateway.union import COUNTS, Merged, merge
+from harmoni.holdings.holding import Holding
+from harmoni.index.lookup import Held
+from harmoni.model.errors import HarmoniError, Unreachable
+from harmoni.net.driver import Channel
+from harmoni.policy.access import HospitalEntry, Peer
+from harmoni.role.handlers import Alarm, Connect, Finding, Retrievable
+from harmoni.role.trail import Trail
+from harmoni.runtime.log import Log
+from harmoni.runtime.metrics import Metrics
+from harmoni.services.storage_scu import Outgoing
+
+_T = TypeVar("_T")
+
+_REST_S: Final = 10.0
+"""After the centre did not answer, queries are answered without it for so long."""
+
+
+class Asker:
+    """Asks the centre for those who are served by this process.
+
+    Args:
+        house: the gateway.
+        centre: opens associations.
+        log: the process's log.
+        metrics: counts answers that the centre had no part in.
+    """
+
+    def __init__(self, house: House, centre: Centre, log: Log, metrics: Metrics) -> None:
+        self.house = house
+        self._centre = centre
+        self._log = log
+        self._lock = threading.Lock()
+        self._rests_until_s = 0.0
+        self.fetches = Fetches(house, centre, log)
+        self._alone = metrics.counter(
+            "answered_alone", "Queries and plans that the centre could not be asked about.", []
+        )
+
+    def ask(self, act: Callable[[Catalogue], _T]) -> _T | None:
+        """Ask the centre; None when it is away and what is known here must do.
+
+        Raises:
+            Unreachable: it is away, and the gateway may not answer alone.
+        """
+        clock, section = self.house.clock, self.house.config.centre
+        error: HarmoniError = Unreachable("the centre did not answer a moment ago")
+        if clock.monotonic_s() >= self._rests_until_s:
+            try:
+                with catalogue(self._centre, clock, section.find_timeout_s) as asked:
+                    return act(asked)
+            except HarmoniError as failure:
+                error = failure
+            with self._lock:
+                self._rests_until_s = clock.monotonic_s() + _REST_S
+            self._log.error("the centre is away", why=f"{error.code} {error}")
+        self._alone.inc()
+        if section.strict:
+            raise Unreachable(f"the centre cannot be asked: {error}") from error
+        return None
+
+
+class ThroughFinding(Finding):
+    """Answers queries of the house (services.find.FindHandler).
+
+    Args:
+        asker: asks the centre.
+        holding: what is here.
+        trail: the association's audit trail.
+        max_answers: how many matches one query may have.
+    """
+
+    def __init__(self, asker: Asker, holding: Holding, trail: Trail, max_answers: int) -> None:
+        super().__init__(holding, trail, max_answers)
+        self._asker = asker
+        self._of_house = holding
+        self._most = max_answers
+
+    def find(self, query: Query) -> Generator[Mapping[int, str], None, None]:
+        """Search here and at the centre; the query is audited before its first answer."""
+        here = list(super().find(query))
+
+        def act(asked: Catalogue) -> list[dict[int, str]]:
+            there = asked.answers(query, self._most)
+            return [self._settled(query, each, asked) for each in merge(query, here, there)]
+
+        merged = self._asker.ask(act)
+        yield from here if merged is None else merged
+
+    def _settled(self, query: Query, entity: Merged, asked: Catalogue) -> dict[int, str]:
+        """The values of an entity, with the numbers of the union where both know of it."""
+        wanted = [key.tag for key in query.keys if key.tag in COUNTS and key.tag in entity.values]
+        if not (wanted and entity.here and entity.there):
+            return entity.values
+        return entity.values | beyond.counts(query, entity.values, wanted, asked, self._of_house)
+
+
+class ThroughRetrieving:
+    """Plans retrievals of the house and reaches its destinations (services.move.MoveHandler).
+
+    Args:
+        asker: asks the centre, and fetches.
+        holding: what is here.
+        entry: the hospital's peers.
+        connect: opens an association to one of them.
+        trail: the association's audit trail.
+        alarm: told of a copy that could not be given back.
+    """
+
+    def __init__(
+        self,
+        *,
+        asker: Asker,
+        holding: Holding,
+        entry: HospitalEntry,
+        connect: Connect,
+        trail: Trail,
+        alarm: Alarm,
+    ) -> None:
+        self._asker = asker
+        self._holding = holding
+        self._entry = entry
+        self._connect = connect
+        self._trail = trail
+        self._alarm = alarm
+
+    def plan(self, query: Query, destination: Peer | None = None) -> Sequence[Outgoing]:
+        """What a retrieval's identifier names: from here what is here, the rest by fetching it.
+
+        Raises:
+            Unreachable: nothing of it is known here, and the centre cannot be asked.
+        """
+        known = self._holding.plan(query)
+        more = self._asker.ask(lambda asked: beyond.named_by(query, asked, self._holding))
+        if more is None and not known:
+            raise Unreachable("nothing of it is known here, and the centre cannot be asked")
+        missing = [_listed(held) for held in known if not held.sound] + (more or [])
+        fetches = self._asker.fetches.fetch(missing) if missing else {}
+        here = {held.sop_instance_uid: held for held in known if held.sound}
+        plan: list[Outgoing] = [
+            Retrievable(self._holding, held, self._trail, self._alarm, destination)
+            for held in here.values()
+        ]
+        plan += [
+            Fetchable(
+                wanted=wanted,
+                fetch=fetches[wanted.sop_instance_uid],
+                holding=self._holding,
+                trail=self._trail,
+                alarm=self._alarm,
+                destination=destination,
+            )
+            for wanted in missing
+        ]
+        return plan
+
+    def destination(self, ae_title: str) -> Peer | None:
+        """The hospital's registered destination of that AE title, or None."""
+        return self._entry.destination(ae_title)
+
+    def connect(self, destination: Peer, contexts: Sequence[ProposedContext]) -> Channel:
+        """Open an association to a destination; see `Connect`."""
+        return self._connect(destination, contexts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetchable:
+    """An instance that comes from the centre first (services.storage_scu.Outgoing)."""
+
+    wanted: Listed
+    fetch: Fetch
+    holding: Holding
+    trail: Trail
+    alarm: Alarm
+    destination: Peer | None
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP Class UID."""
+        return self.wanted.sop_class_uid
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """SOP Instance UID."""
+        return self.wanted.sop_instance_uid
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """The transfer syntax in which the centre holds it."""
+        return self.wanted.transfer_syntax_uid
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of its data set in bytes; 0 as long as it is not here."""
+        return self.wanted.size_bytes
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it has arrived, or will not."""
+        return self.fetch.wait(self.sop_instance_uid, timeout_s)
+
+    def open(self) -> Iterator[memoryview]:
+        """Give the data set from the local copy, in verified chunks.
+
+        Raises:
+            Unreachable, NotHeld, Damaged: it did not come, or cannot be given.
+        """
+        held = self.fetch.held(self.sop_instance_uid)
+        yield from Retrievable(self.holding, held, self.trail, self.alarm, self.destination).open()
+
+
+def _listed(held: Held) -> Listed:
+    """A row as what is to be fetched: the stub knows everything."""
+    return Listed(
+        study_instance_uid=held.study_instance_uid,
+        series_instance_uid=held.series_instance_uid,
+        sop_class_uid=held.sop_class_uid,
+        sop_instance_uid=held.sop_instance_uid,
+        transfer_syntax_uid=held.identity.transfer_syntax_uid,
+        sha256=held.identity.sha256,
+        size_bytes=held.identity.size_bytes,
+    )

@@ -1,0 +1,155 @@
+"""A whole HARMONI for tests: hospitals with a gateway each, and their archive, all running.
+
+The hospital's side is played in clear text by whoever a test likes; `pacs` is a storage SCP of ours
+that keeps what arrives, on the port of a registered peer.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+
+import archive_role
+from harmoni.demo import serve, system
+from harmoni.demo.processes import Role
+from harmoni.demo.requestor import Requestor, gateway_of
+from harmoni.demo.system import Centre, House
+from harmoni.gateway import operate
+from harmoni.gateway.house import House as Gateway
+from harmoni.holdings.let_go import Evicted
+from harmoni.model.identifiers import HospitalId
+from harmoni.runtime.clock import SystemClock
+
+HOST = "127.0.0.1"
+SEAL_AFTER_S = 0.5
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Everything that runs."""
+
+    centre: Centre
+    archive: Role
+    gateways: Mapping[HospitalId, Role]
+
+    def house(self, hospital: str = "hospital-a") -> House:
+        """One hospital."""
+        return next(house for house in self.centre.houses if house.hospital.value == hospital)
+
+    def gateway(self, hospital: str = "hospital-a") -> Role:
+        """The processes of its gateway."""
+        return self.gateways[HospitalId(hospital)]
+
+    def requestor(self, hospital: str = "hospital-a") -> Requestor:
+        """Its PACS, asking the gateway."""
+        return Requestor(gateway_of(self.house(hospital)), SystemClock())
+
+    def beside(self, hospital: str = "hospital-a") -> Gateway:
+        """Its gateway as an operator's command has it open."""
+        house = self.house(hospital)
+        return Gateway(house.gateway, house.config_path, "beside", SystemClock())
+
+    def evict(self, hospital: str = "hospital-a", study: str | None = None) -> list[Evicted]:
+        """Let the gateway forget what is safe at the centre."""
+        return list(operate.evict(self.beside(hospital), study, lambda *_: None))
+
+    def log(self, hospital: str = "hospital-a") -> str:
+        """What the hospital's gateway has logged so far."""
+        return serve.log_path(self.house(hospital).config_path).read_text()
+
+    @contextmanager
+    def associated(
+        self,
+        contexts: Sequence[tuple[str, Sequence[str]]],
+        *,
+        hospital: str = "hospital-a",
+        calling: str = "",
+        roles: Sequence[object] = (),
+        handlers: Sequence[object] = (),
+    ) -> Iterator[Association]:
+        """A pynetdicom association of the hospital's PACS with its gateway, released at the end."""
+        house = self.house(hospital)
+        entity = AE(ae_title=calling or house.peers[0].ae_title)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+        for abstract_syntax, transfer_syntaxes in contexts:
+            entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
+        association = entity.associate(
+            HOST,
+            house.gateway.listen.port,
+            ae_title=house.gateway_ae_title,
+            ext_neg=list(roles),
+            evt_handlers=list(handlers),
+        )
+        assert association.is_established, self.log(hospital)[-4000:]
+        archive_role._keep_answers(association)
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        association.release()
+
+
+@dataclass
+class Pacs:
+    """What arrived at a peer: transfer syntax and data set, by SOP Instance UID."""
+
+    received: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    reports: list[tuple[int, object]] = field(default_factory=list)
+    """Event type and data set of each N-EVENT-REPORT."""
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def take(self, event: evt.Event) -> int:
+        """Keep an instance."""
+        with self.changed:
+            self.received[str(event.request.AffectedSOPInstanceUID)] = (
+                str(event.context.transfer_syntax),
+                event.request.DataSet.getvalue(),
+            )
+            self.changed.notify_all()
+        return 0x0000
+
+    def report(self, event: evt.Event) -> tuple[int, None]:
+        """Keep a report."""
+        with self.changed:
+            self.reports.append((event.event_type, event.event_information))
+            self.changed.notify_all()
+        return 0x0000, None
+
+    def await_report(self, transaction_uid: str, timeout_s: float = 60.0) -> object:
+        """Wait for the report on a transaction; its data set."""
+
+        def found() -> object | None:
+            return next(
+                (each for _, each in self.reports if transaction_uid == each.TransactionUID), None
+            )
+
+        with self.changed:
+            assert self.changed.wait_for(found, timeout_s), "no report came"
+            return found()
+
+
+@contextmanager
+def running(
+    directory: Path,
+    *,
+    hospitals: int = 1,
+    seal_after_s: float = SEAL_AFTER_S,
+    settings: Sequence[str] = (),
+) -> Iterator[Whole]:
+    """Build everything below a directory and run it for the length of the block."""
+    clock = SystemClock()
+    directory.mkdir(exist_ok=True)
+    centre = system.build(
+        directory,
+        hospitals=hospitals,
+        seal_after_s=seal_after_s,
+        settings=settings,
+        clock=clock,
+    )
+    with serve.running(centre, clock) as (archive, gateways):
+        yield Whole(centre, archive, gateways)

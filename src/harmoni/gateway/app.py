@@ -9,6 +9,7 @@ from typing import Final
 from harmoni.audit.event import Participant
 from harmoni.config import load_gateway
 from harmoni.dicom.pdu import ProposedContext
+from harmoni.gateway.backlog import Backlog
 from harmoni.gateway.centre import Centre, Line, tls_files
 from harmoni.gateway.forwarder import Forwarder
 from harmoni.gateway.house import CENTRE, House
@@ -16,6 +17,7 @@ from harmoni.gateway.reporter import CallBack
 from harmoni.gateway.standing import Standing
 from harmoni.gateway.through import Asker, ThroughFinding, ThroughRetrieving
 from harmoni.index import jobs
+from harmoni.model.errors import HarmoniError
 from harmoni.net import client, tls
 from harmoni.net.driver import Channel
 from harmoni.policy.access import Peer
@@ -109,15 +111,20 @@ def forward(config_path: Path) -> int:
             metrics=metrics,
             alarm=alarm_in(process_log),
         )
-        call_back = CallBack(house, process_log)
+        call_back, backlog = CallBack(house, process_log), Backlog(house, metrics)
         _begin(house, process_log)
         ended = threading.Event()
 
         def tick() -> None:
             while not ended.wait(_TICK_S):
-                trail.close_if_old()
-                door.flush()
-                house.own.events.retire(house.config.pack.quiet_s)
+                try:
+                    trail.close_if_old()
+                    door.flush()
+                    house.own.events.retire(house.config.pack.quiet_s)
+                    backlog.look()
+                except HarmoniError as error:
+                    # A full disk or a locked index: the next second tries again.
+                    process_log.error("not looked after", why=f"{error.code} {error}")
 
         with Signals(house, process_log) as signals:
             threads = [

@@ -1,0 +1,250 @@
+"""Queries and retrievals through the gateway: what is here, what was let go, what is elsewhere."""
+
+import pytest
+
+import house as houses
+from gateway_ends import store
+from harmoni.dicom.identifier import QueryLevel, compose_query
+from harmoni.gateway.catalogue import Listed
+from harmoni.gateway.fetch import MOST_UIDS, requests
+from harmoni.index.find import (
+    NUMBER_OF_PATIENT_RELATED_INSTANCES,
+    NUMBER_OF_SERIES_RELATED_INSTANCES,
+    NUMBER_OF_STUDY_RELATED_INSTANCES,
+    NUMBER_OF_STUDY_RELATED_SERIES,
+)
+from harmoni.model.errors import Unreachable
+
+PATIENT, STUDY, SERIES, SOP = 0x0010_0020, 0x0020_000D, 0x0020_000E, 0x0008_0018
+AVAILABILITY = 0x0008_0056
+OTHER_STUDY = f"{houses.STUDY[:-1]}7"
+
+
+def of_study(*more):
+    return compose_query(
+        "STUDY",
+        QueryLevel.STUDY,
+        {STUDY: houses.STUDY, AVAILABILITY: "", NUMBER_OF_STUDY_RELATED_INSTANCES: ""}
+        | dict.fromkeys(more, ""),
+    )
+
+
+def answers(gateway, query, **changes):
+    return list(gateway.finding(gateway.asker(**changes)).find(query))
+
+
+def test_a_study_that_was_let_go_is_found_as_nearline(gateway, archive):
+    gateway.store(1, 2)
+    gateway.deliver(archive)
+    gateway.seal()
+    [before] = answers(gateway, of_study())
+    gateway.holding.let_go.evict(houses.STUDY)
+
+    [after] = answers(gateway, of_study())
+
+    assert before[AVAILABILITY] == "ONLINE"
+    assert after[AVAILABILITY] == "NEARLINE"
+    assert after[NUMBER_OF_STUDY_RELATED_INSTANCES] == "2"
+
+
+def test_what_only_the_centre_has_is_found_and_counted_once(gateway, archive):
+    gateway.store(1, 2)
+    for number in (2, 3, 4):
+        store(archive.holding, number)
+
+    [answer] = answers(gateway, of_study(NUMBER_OF_STUDY_RELATED_SERIES))
+
+    assert answer[NUMBER_OF_STUDY_RELATED_INSTANCES] == "4"
+    assert answer[NUMBER_OF_STUDY_RELATED_SERIES] == "1"
+
+
+def test_counts_of_series_and_patient_are_those_of_the_union(gateway, archive):
+    gateway.store(1)
+    store(archive.holding, 2)
+    store(archive.holding, 3, houses.data_set(3, study=OTHER_STUDY, series=f"{OTHER_STUDY}.2"))
+    series = compose_query(
+        "STUDY",
+        QueryLevel.SERIES,
+        {STUDY: houses.STUDY, SERIES: "", NUMBER_OF_SERIES_RELATED_INSTANCES: ""},
+    )
+    patient = compose_query(
+        "PATIENT",
+        QueryLevel.PATIENT,
+        {PATIENT: "4711", NUMBER_OF_PATIENT_RELATED_INSTANCES: ""},
+    )
+
+    [of_series] = answers(gateway, series)
+    [of_patient] = answers(gateway, patient)
+
+    assert of_series[NUMBER_OF_SERIES_RELATED_INSTANCES] == "2"
+    assert of_patient[NUMBER_OF_PATIENT_RELATED_INSTANCES] == "3"
+
+
+def test_a_study_that_never_passed_through_is_found_as_nearline(gateway, archive):
+    store(archive.holding, 1)
+
+    [answer] = answers(gateway, of_study())
+
+    assert answer[AVAILABILITY] == "NEARLINE"
+    assert answer[NUMBER_OF_STUDY_RELATED_INSTANCES] == "1"
+
+
+def test_images_of_both_are_listed_once(gateway, archive):
+    gateway.store(1, 2)
+    store(archive.holding, 2)
+    store(archive.holding, 3)
+    query = compose_query(
+        "STUDY", QueryLevel.IMAGE, {STUDY: houses.STUDY, SERIES: houses.SERIES, SOP: ""}
+    )
+
+    found = sorted(answer[SOP] for answer in answers(gateway, query))
+
+    assert found == [houses.uid(1), houses.uid(2), houses.uid(3)]
+
+
+def test_with_the_centre_away_a_query_is_answered_from_what_passed_through(gateway, archive):
+    gateway.store(1, 2)
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+    archive.stop()
+
+    [answer] = answers(gateway, of_study())
+
+    assert answer[NUMBER_OF_STUDY_RELATED_INSTANCES] == "2"
+
+
+def test_a_strict_gateway_does_not_answer_alone(gateway):
+    gateway.store(1)
+    with pytest.raises(Unreachable):
+        answers(gateway, of_study(), strict=True)
+
+
+def test_a_centre_that_was_away_is_left_alone_for_a_moment(gateway, centre):
+    asker = gateway.asker()
+    asked = []
+
+    class Counting:
+        def open(self, *_, **__):
+            asked.append(1)
+            raise Unreachable("away")
+
+    asker._centre = Counting()
+    for _ in range(3):
+        assert asker.ask(lambda _: 1) is None
+    assert len(asked) == 1
+    gateway.clock.advance(11)
+    asker.ask(lambda _: 1)
+    assert len(asked) == 2
+
+
+def retrieve(gateway, query, asker=None):
+    plan = gateway.retrieving(asker or gateway.asker()).plan(query)
+    return {
+        each.sop_instance_uid: b"".join(bytes(chunk) for chunk in each.open())
+        for each in plan
+        if each.wait(30)
+    }
+
+
+def whole_study(study=houses.STUDY):
+    return compose_query("STUDY", QueryLevel.STUDY, {STUDY: study})
+
+
+def test_what_was_let_go_comes_back_byte_for_byte_and_needs_no_job(gateway, archive):
+    gateway.store(1, 2)
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+
+    got = retrieve(gateway, whole_study())
+
+    assert got == {houses.uid(n): houses.data_set(n) for n in (1, 2)}
+    assert gateway.states() == {}
+    assert gateway.versions(1)[-1].sound
+
+
+def test_a_retrieval_gives_what_is_here_and_fetches_what_is_not(gateway, archive):
+    gateway.store(1)
+    store(archive.holding, 2)
+
+    got = retrieve(gateway, whole_study())
+
+    assert got == {houses.uid(n): houses.data_set(n) for n in (1, 2)}
+    # What only the centre had is asked about before anybody would send it back.
+    assert gateway.states() == {"queued": 1, "doubtful": 1}
+
+
+@pytest.mark.parametrize("level", ["PATIENT", "SERIES", "IMAGE"])
+def test_a_retrieval_at_any_level_fetches_what_only_the_centre_has(gateway, archive, level):
+    store(archive.holding, 1)
+    keys = {
+        "PATIENT": {PATIENT: "4711"},
+        "SERIES": {STUDY: houses.STUDY, SERIES: houses.SERIES},
+        "IMAGE": {STUDY: houses.STUDY, SERIES: houses.SERIES, SOP: houses.uid(1)},
+    }[level]
+    root = "PATIENT" if level == "PATIENT" else "STUDY"
+
+    got = retrieve(gateway, compose_query(root, QueryLevel(level), keys))
+
+    assert got == {houses.uid(1): houses.data_set(1)}
+
+
+def test_two_retrievals_at_once_share_one_fetch(gateway, archive):
+    gateway.store(1, 2, 3)
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+    asker = gateway.asker()
+    results = []
+    first = gateway.retrieving(asker).plan(whole_study())
+    second = gateway.retrieving(asker).plan(whole_study())
+    for plan in (first, second):
+        for each in plan:
+            assert each.wait(30)
+        results.append([b"".join(bytes(chunk) for chunk in each.open()) for each in plan])
+
+    assert results[0] == results[1]
+    assert [len(gateway.versions(number)) for number in (1, 2, 3)] == [2, 2, 2]
+
+
+def test_with_the_centre_away_what_was_let_go_fails_and_what_is_here_does_not(gateway, archive):
+    gateway.store(1)
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+    gateway.store(2)
+    archive.stop()
+    plan = gateway.retrieving(gateway.asker()).plan(whole_study())
+    here, away = sorted(plan, key=lambda each: each.sop_instance_uid, reverse=True)
+
+    assert b"".join(bytes(chunk) for chunk in here.open()) == houses.data_set(2)
+    assert away.wait(60)
+    with pytest.raises(Unreachable):
+        b"".join(away.open())
+
+
+def test_a_study_of_which_nothing_is_known_is_not_called_empty_while_the_centre_is_away(gateway):
+    with pytest.raises(Unreachable):
+        gateway.retrieving(gateway.asker()).plan(whole_study("1.2.3"))
+
+
+def test_a_study_that_nobody_has_is_empty(gateway, archive):
+    assert list(gateway.retrieving(gateway.asker()).plan(whole_study("1.2.3"))) == []
+
+
+def test_a_long_list_is_cut_into_requests_of_one_series_each():
+    def listed(series, number):
+        return Listed(
+            study_instance_uid="1.2",
+            series_instance_uid=series,
+            sop_class_uid=houses.CT,
+            sop_instance_uid=f"{series}.{number}",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            sha256=None,
+        )
+
+    wanted = [listed("1.2.1", n) for n in range(MOST_UIDS + 1)] + [listed("1.2.2", 1)]
+    made = list(requests(wanted))
+
+    assert [query.level for query in made] == [QueryLevel.IMAGE] * 3

@@ -47,6 +47,8 @@ class HospitalStat:
     packs_sealed: int
     packs_missing: int
     packs_damaged: int
+    packs_evicted: int
+    """Let go of at a gateway: safe at the centre."""
     sealed_bytes: int
     instances_damaged: int
 
@@ -132,6 +134,7 @@ def stat_of(holding: Holding) -> HospitalStat:
         packs_sealed=len(by_state[PackState.SEALED]),
         packs_missing=len(by_state[PackState.MISSING]),
         packs_damaged=len(by_state[PackState.DAMAGED]),
+        packs_evicted=len(by_state[PackState.EVICTED]),
         sealed_bytes=sum(
             each.sealed.size_bytes for each in by_state[PackState.SEALED] if each.sealed is not None
         ),

@@ -343,6 +343,14 @@ class Filesystem:
             state = os.statvfs(self._root)
             return state.f_bavail * state.f_frsize
 
+    def used_fraction(self) -> float:
+        """How much of this file system is used, as an unprivileged writer sees it: 0 to 1."""
+        with _translated("measure", "."):
+            state = os.statvfs(self._root)
+        used = state.f_blocks - state.f_bfree
+        whole = used + state.f_bavail
+        return used / whole if whole else 1.0
+
     def _write_beside(self, name: str, data: Buffer) -> str:
         beside = _beside(name)
         with self.create(beside) as file:

@@ -2,9 +2,9 @@
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harmoni.config.fields import AETitle, ConfiguredPath, HospitalIdField, Port, Section
 from harmoni.config.sections import (
@@ -90,6 +90,31 @@ class CentreSection(Section):
     )
 
 
+class SpaceSection(Section):
+    """How much of its disk the gateway's copies may take. What is not safe elsewhere never goes."""
+
+    evict_above: float = Field(
+        default=0.80,
+        gt=0,
+        lt=1,
+        description="Begin to let go of studies when so much of the file system is used, as a "
+        "fraction; those that are safe at the centre, longest unused first.",
+    )
+    evict_to: float = Field(
+        default=0.70,
+        gt=0,
+        lt=1,
+        description="Stop when no more than so much is used. The lower, the longer old studies "
+        "come from the centre, and the more room there is when the centre is away.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.evict_to >= self.evict_above:
+            raise ValueError("evict_to must be less than evict_above; see what each is for")
+        return self
+
+
 class TLSSection(Section):
     """The hospital's identity towards the centre, and whom it believes there."""
 
@@ -153,6 +178,7 @@ class GatewayConfig(Section):
     tls: TLSSection = TLSSection()
     custody: CustodySection = CustodySection()
     pack: PackSection = PackSection()
+    space: SpaceSection = SpaceSection()
     limits: LimitsSection = LimitsSection()
     http: HTTPSection = HTTPSection()
     peer: tuple[PeerSection, ...] = Field(

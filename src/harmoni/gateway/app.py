@@ -14,6 +14,7 @@ from harmoni.gateway.centre import Centre, Line, tls_files
 from harmoni.gateway.forwarder import Forwarder
 from harmoni.gateway.house import CENTRE, House
 from harmoni.gateway.reporter import CallBack
+from harmoni.gateway.space import Space
 from harmoni.gateway.standing import Standing
 from harmoni.gateway.through import Asker, ThroughFinding, ThroughRetrieving
 from harmoni.index import jobs
@@ -89,7 +90,9 @@ def keep(config_path: Path) -> int:
     metrics = Metrics()
     for pack_id in house.own.let_go.complete():
         process_log.info("eviction completed", pack=str(pack_id))
-    return process.keep(house, Keeper(house, process_log, metrics), metrics, process_log)
+    besides = {"space": Space(house, process_log).keep}
+    keeper = Keeper(house, process_log, metrics, besides)
+    return process.keep(house, keeper, metrics, process_log)
 
 
 def forward(config_path: Path) -> int:

@@ -20,6 +20,7 @@ from harmoni.gateway.fetch import Fetch, Fetches
 from harmoni.gateway.house import House
 from harmoni.gateway.union import COUNTS, Merged, merge
 from harmoni.holdings.holding import Holding
+from harmoni.index import packs
 from harmoni.index.lookup import Held
 from harmoni.model.errors import HarmoniError, Unreachable
 from harmoni.net.driver import Channel
@@ -154,6 +155,7 @@ class ThroughRetrieving:
         more = self._asker.ask(lambda asked: beyond.named_by(query, asked, self._holding))
         if more is None and not known:
             raise Unreachable("nothing of it is known here, and the centre cannot be asked")
+        self._touch({held.study_instance_uid for held in known})
         missing = [_listed(held) for held in known if not held.sound] + (more or [])
         fetches = self._asker.fetches.fetch(missing) if missing else {}
         here = {held.sop_instance_uid: held for held in known if held.sound}
@@ -173,6 +175,12 @@ class ThroughRetrieving:
             for wanted in missing
         ]
         return plan
+
+    def _touch(self, studies: set[str]) -> None:
+        """Note what is used, so that it is not the first to be let go of."""
+        if studies:
+            with self._holding.index.write() as connection:
+                packs.touch(connection, studies, self._asker.house.clock.now_ms())
 
     def destination(self, ae_title: str) -> Peer | None:
         """The hospital's registered destination of that AE title, or None."""

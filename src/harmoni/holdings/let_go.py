@@ -70,7 +70,7 @@ class LetGo:
         self._safe_copies = safe_copies
 
     def studies(self) -> list[str]:
-        """The studies that have a local copy, oldest pack first."""
+        """The studies that have a local copy, longest unused first."""
         with self._index.reader() as connection:
             return packs.studies_held(connection)
 

@@ -187,14 +187,27 @@ def packs_of_study(connection: Connection, study_instance_uid: str) -> list[Pack
 
 
 def studies_held(connection: Connection) -> list[str]:
-    """The studies with an instance in a pack that was not let go of, oldest pack first."""
+    """The studies with an instance in a pack that was not let go of, longest unused first.
+
+    Used is: received, or retrieved (`touch`).
+    """
     rows = connection.execute(
-        "SELECT study.uid FROM study WHERE EXISTS (SELECT 1 FROM series JOIN instance"
-        " USING (series_no) JOIN pack USING (pack_no) WHERE series.study_no = study.study_no"
-        " AND pack.state <> ?) ORDER BY first_pack_id",
+        "SELECT study.uid FROM pack JOIN instance USING (pack_no) JOIN series USING (series_no)"
+        " JOIN study USING (study_no) LEFT JOIN access USING (study_no)"
+        " WHERE pack.state <> ? AND study.uid <> x'' GROUP BY study_no"
+        " ORDER BY max(coalesce(access.at_ms, 0), max(received_at_ms))",
         (PackState.EVICTED,),
     )
     return [unpack_uid(uid) for (uid,) in rows]
+
+
+def touch(connection: Connection, study_instance_uids: Iterable[str], at_ms: int) -> None:
+    """Note that studies are retrieved."""
+    connection.executemany(
+        "INSERT INTO access (study_no, at_ms) SELECT study_no, ? FROM study WHERE uid = ?"
+        " ON CONFLICT (study_no) DO UPDATE SET at_ms = excluded.at_ms",
+        [(at_ms, pack_uid(uid)) for uid in study_instance_uids],
+    )
 
 
 def request_seal(connection: Connection, pack_ids: Iterable[PackId], at_ms: int) -> None:

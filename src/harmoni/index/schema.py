@@ -2,15 +2,16 @@
 
     patient ◀── study ◀── series ◀── instance ──▶ pack, sop_class, transfer_syntax, origin
     fact ──▶ pack                       commitment ◀── commitment_reference        seal_request
-    job ──▶ instance                    safe
+    job ──▶ instance                    access ──▶ study                           safe
 
 One `instance` row is one stored copy of one version of a SOP Instance; several rows may have the
 same SOP Instance UID. Patient, study and series rows say what their *first* instance says, the one
 with the lowest (pack id, sequence), so they do not depend on the order of arrival.
 
 Derived from the store, gone and rebuilt at will: everything but `commitment`,
-`commitment_reference`, `seal_request`, `job` and `flush`, and the columns `instance.damaged` and
-`pack.compared`. Internal numbers (`*_no`) mean nothing outside one database file.
+`commitment_reference`, `seal_request`, `job`, `access` and `flush`, and the columns
+`instance.damaged` and `pack.compared`. Internal numbers (`*_no`) mean nothing outside one database
+file.
 
 Bytes count: an archive holds hundreds of millions of instances. Their table has no rowid, is keyed
 by (series, pack, sequence) so that rows of a series lie together and come in order, and finds a SOP
@@ -264,6 +265,14 @@ job: Final = Table(
     Index(None, "destination", "state", "urgency", "due_at_ms"),
     Index(None, "study_no"),
     sqlite_with_rowid=False,
+)
+
+# When a study was retrieved last, so that a gateway lets go of others first; a rebuild forgets it.
+access: Final = Table(
+    "access",
+    metadata,
+    Column("study_no", ForeignKey("study.study_no"), primary_key=True),
+    Column("at_ms", Integer, nullable=False),
 )
 
 # One row, changed by a flush that has nothing else to write.

@@ -1,7 +1,8 @@
 """The keeper: finishes packs, flushes the index, decides commitments. Never in a sender's way."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from harmoni.holdings.conflict import Conflict, Difference
@@ -29,9 +30,17 @@ class Keeper:
         node: what this process has open.
         log: the process's log.
         metrics: counts what was done.
+        besides: what the role does once a round besides, by name.
     """
 
-    def __init__(self, node: Node, log: Log, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        node: Node,
+        log: Log,
+        metrics: Metrics,
+        besides: Mapping[str, Callable[[], None]] = MappingProxyType({}),
+    ) -> None:
+        self._besides = besides
         self._node = node
         self._log = log
         self._ended = threading.Event()
@@ -76,6 +85,11 @@ class Keeper:
             except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the others
                 problems[str(hospital)] = f"fault of ours: {type(error).__name__}"
                 self._log.error("fault", hospital=str(hospital), exc_info=error)
+        for name, duty in self._besides.items():
+            try:
+                duty()
+            except HarmoniError as error:
+                problems[name] = f"{error.code} {error}"
         for what, why in problems.items():
             if self._problems.get(what) != why:
                 self._log.error("not kept", what=what, why=why)

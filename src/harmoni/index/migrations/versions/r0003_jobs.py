@@ -1,4 +1,4 @@
-"""Jobs of a gateway, and what its destination has committed itself to."""
+"""Jobs of a gateway, what its destination has committed itself to, what was retrieved when."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Two tables, empty: only a gateway fills them."""
+    """Three tables, empty: only a gateway fills them."""
     op.create_table(
         "safe",
         sa.Column("sop_hash", sa.Integer(), nullable=False),
@@ -35,6 +35,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["study_no"], ["study.study_no"], name=op.f("fk_job_study_no")),
         sa.PrimaryKeyConstraint("destination", "pack_no", "sequence", name=op.f("pk_job")),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "access",
+        sa.Column("study_no", sa.Integer(), nullable=False),
+        sa.Column("at_ms", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["study_no"], ["study.study_no"], name=op.f("fk_access_study_no")),
+        sa.PrimaryKeyConstraint("study_no", name=op.f("pk_access")),
     )
     op.create_index(
         op.f("ix_job_destination_state_urgency_due_at_ms"),

@@ -96,6 +96,7 @@ class GatewayEnd:
     house: House
     centre: Centre
     clock: FakeClock
+    door: AuditDoor
     trail: Trail
     forwarder: Forwarder
     standing: Standing
@@ -146,7 +147,7 @@ class GatewayEnd:
         if changes:
             section = config.centre.model_copy(update=changes)
             self.house.config = config.model_copy(update={"centre": section})
-        return Asker(self.house, self.centre, LOG, Metrics())
+        return Asker(self.house, self.centre, self.door, LOG, Metrics())
 
     def finding(self, asker):
         return ThroughFinding(asker, self.holding, self.trail, 100)

@@ -71,7 +71,7 @@ def work(config_path: Path, number: int, table: int, descriptors: Sequence[int])
     with AuditDoor(house.open_spool, house.clock) as door:
         return process.work(
             house,
-            Worker(house, door, process_log, acts(house, process_log, metrics), metrics),
+            Worker(house, door, process_log, acts(house, door, process_log, metrics), metrics),
             door,
             number=number,
             table=table,
@@ -151,7 +151,7 @@ def forward(config_path: Path) -> int:
     return os.EX_OK
 
 
-def acts(house: House, process_log: log.Log, metrics: Metrics) -> Acts:
+def acts(house: House, door: AuditDoor, process_log: log.Log, metrics: Metrics) -> Acts:
     """What the gateway does for a peer of its house."""
     config, alarm = house.config, alarm_in(process_log)
 
@@ -167,7 +167,7 @@ def acts(house: House, process_log: log.Log, metrics: Metrics) -> Acts:
             connect_timeout_s=_CONNECT_TIMEOUT_S,
         )
 
-    asker = Asker(house, Centre(config), process_log, metrics)
+    asker = Asker(house, Centre(config), door, process_log, metrics)
     return Acts(
         find=lambda bound: ThroughFinding(
             asker, bound.holding, bound.trail, config.limits.find_matches

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from harmoni.audit.event import Participant
 from harmoni.dicom import identifier, uids
 from harmoni.dicom.identifier import Key, Query, QueryLevel, Single, UidList
 from harmoni.dicom.items import RoleSelection
@@ -22,6 +23,7 @@ from harmoni.index.lookup import Held
 from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, NotHeld, Unreachable
 from harmoni.model.header import SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
 from harmoni.model.instance import Origin
+from harmoni.role.trail import AuditDoor, Trail
 from harmoni.runtime.log import Log
 from harmoni.services import acceptance, exchange, get
 from harmoni.services.storage import Incoming
@@ -39,10 +41,14 @@ class Fetch:
         house: the gateway.
         centre: opens associations.
         wanted: what is fetched.
+        trail: the audit trail of what the centre gives us.
         log: the process's log.
     """
 
-    def __init__(self, *, house: House, centre: Centre, wanted: Sequence[Listed], log: Log) -> None:
+    def __init__(
+        self, *, house: House, centre: Centre, wanted: Sequence[Listed], trail: Trail, log: Log
+    ) -> None:
+        self.trail = trail
         self._house = house
         self._centre = centre
         self._wanted = {each.sop_instance_uid: each for each in wanted}
@@ -96,6 +102,14 @@ class Fetch:
             with self._changed:
                 self._over = True
                 self._changed.notify_all()
+            self._close_trail()
+
+    def _close_trail(self) -> None:
+        try:
+            self.trail.close()
+        except HarmoniError as error:
+            # That the study came is on record; only how many of it is not.
+            self._log.error("audit trail not closed", why=f"{error.code} {error}")
 
     def arrive(self, sop_instance_uid: str) -> None:
         """An instance is durable in the holdings."""
@@ -163,9 +177,10 @@ class Fetch:
 class Fetches:
     """The fetches that are under way in this process, so that nothing is fetched twice at once."""
 
-    def __init__(self, house: House, centre: Centre, log: Log) -> None:
+    def __init__(self, house: House, centre: Centre, door: AuditDoor, log: Log) -> None:
         self._house = house
         self._centre = centre
+        self._door = door
         self._log = log
         self._lock = threading.Lock()
         self._running: list[Fetch] = []
@@ -183,11 +198,27 @@ class Fetches:
                 else:
                     by_study.setdefault(each.study_instance_uid, []).append(each)
             for new in by_study.values():
-                fetch = Fetch(house=self._house, centre=self._centre, wanted=new, log=self._log)
+                fetch = Fetch(
+                    house=self._house,
+                    centre=self._centre,
+                    wanted=new,
+                    trail=Trail(self._door, self._giver()),
+                    log=self._log,
+                )
                 self._running.append(fetch)
                 found |= {each.sop_instance_uid: fetch for each in new}
                 threading.Thread(target=self._run, args=(fetch,), name="fetch", daemon=True).start()
         return found
+
+    def _giver(self) -> Participant:
+        """The centre as the audit trail names it."""
+        peer = self._centre.peer
+        return Participant(
+            hospital=str(self._house.hospital),
+            calling_ae_title=peer.ae_title,
+            called_ae_title=self._house.config.gateway.ae_title,
+            address=peer.host,
+        )
 
     def _run(self, fetch: Fetch) -> None:
         try:
@@ -226,22 +257,30 @@ class _Fetched:
             fetched=True,
         )
         incoming = self._house.own.recorder.begin(announced)
-        return _Arriving(incoming, self._fetch, sop_instance_uid)
+        return _Arriving(incoming, self._fetch, sop_class_uid, sop_instance_uid)
 
 
 class _Arriving:
     """An `Incoming` that tells its fetch when it is kept."""
 
-    def __init__(self, incoming: record.Incoming, fetch: Fetch, sop_instance_uid: str) -> None:
+    def __init__(
+        self,
+        incoming: record.Incoming,
+        fetch: Fetch,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+    ) -> None:
         self.reserve = incoming.reserve
         self.commit = incoming.commit
         self._incoming = incoming
         self._fetch = fetch
+        self._sop_class_uid = sop_class_uid
         self._sop_instance_uid = sop_instance_uid
 
     def finish(self) -> None:
         """Keep it, then tell."""
-        self._incoming.finish()
+        header = self._incoming.finish()
+        self._fetch.trail.stored(header, self._sop_class_uid)
         self._fetch.arrive(self._sop_instance_uid)
 
     def abandon(self) -> None:

@@ -26,7 +26,7 @@ from harmoni.model.errors import HarmoniError, Unreachable
 from harmoni.net.driver import Channel
 from harmoni.policy.access import HospitalEntry, Peer
 from harmoni.role.handlers import Alarm, Connect, Finding, Retrievable
-from harmoni.role.trail import Trail
+from harmoni.role.trail import AuditDoor, Trail
 from harmoni.runtime.log import Log
 from harmoni.runtime.metrics import Metrics
 from harmoni.services.storage_scu import Outgoing
@@ -43,17 +43,20 @@ class Asker:
     Args:
         house: the gateway.
         centre: opens associations.
+        door: the process's audit door.
         log: the process's log.
         metrics: counts answers that the centre had no part in.
     """
 
-    def __init__(self, house: House, centre: Centre, log: Log, metrics: Metrics) -> None:
+    def __init__(
+        self, house: House, centre: Centre, door: AuditDoor, log: Log, metrics: Metrics
+    ) -> None:
         self.house = house
         self._centre = centre
         self._log = log
         self._lock = threading.Lock()
         self._rests_until_s = 0.0
-        self.fetches = Fetches(house, centre, log)
+        self.fetches = Fetches(house, centre, door, log)
         self._alone = metrics.counter(
             "answered_alone", "Queries and plans that the centre could not be asked about.", []
         )

@@ -62,7 +62,7 @@ def _of_a_gateway(directory, metrics):
     )
     path = directory / "gateway.toml"
     house = House(config.load_gateway(path), path, "test", FakeClock())
-    Asker(house, None, log.get(), metrics)
+    Asker(house, None, None, log.get(), metrics)
     Backlog(house, metrics)
     Standing(house=house, centre=None, line=Line(), log=log.get(), metrics=metrics)
     Forwarder(

@@ -57,6 +57,7 @@ def gateway(centre):
         house=node,
         centre=way,
         clock=clock,
+        door=door,
         trail=trail,
         forwarder=Forwarder(
             house=node,

@@ -4,6 +4,8 @@ import pytest
 
 import house as houses
 from gateway_ends import store
+from harmoni.audit import spool
+from harmoni.audit.event import Act
 from harmoni.dicom.identifier import QueryLevel, compose_query
 from harmoni.gateway.catalogue import Listed
 from harmoni.gateway.fetch import MOST_UIDS, requests
@@ -14,6 +16,7 @@ from harmoni.index.find import (
     NUMBER_OF_STUDY_RELATED_SERIES,
 )
 from harmoni.model.errors import Unreachable
+from harmoni.vault import custody
 
 PATIENT, STUDY, SERIES, SOP = 0x0010_0020, 0x0020_000D, 0x0020_000E, 0x0008_0018
 AVAILABILITY = 0x0008_0056
@@ -248,3 +251,26 @@ def test_a_long_list_is_cut_into_requests_of_one_series_each():
     made = list(requests(wanted))
 
     assert [query.level for query in made] == [QueryLevel.IMAGE] * 3
+
+
+def test_what_the_centre_gives_back_is_audited_with_its_study(gateway, archive):
+    gateway.store(1)
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+
+    retrieve(gateway, whole_study())
+
+    events = audited(gateway.house)
+    taken = [each for each in events if each.who.calling_ae_title == "HARMONI"]
+    assert {each.act for each in taken} >= {Act.BEGIN_TRANSFERRING}
+    assert all(each.study_uids == (houses.STUDY,) for each in taken)
+
+
+def audited(house):
+    key = custody.audit_key(house.custody_key)
+    return [
+        entry.event
+        for name in spool.names(house.files)
+        for entry in spool.read(house.files, name, key)
+    ]

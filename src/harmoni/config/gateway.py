@@ -150,9 +150,9 @@ class PeerSection(Section):
         "browse (queries of wildcards only), move, get, destination (receive by C-MOVE).",
     )
     addresses: tuple[IPv4Network | IPv6Network, ...] = Field(
-        default=(),
-        description="Where it calls from, such as 10.1.2.3/32; empty for any address, which is "
-        "only safe on a network that nobody else reaches.",
+        min_length=1,
+        description="Where it calls from, such as 10.1.2.3/32 or, where addresses are handed out, "
+        "a network; in clear text its address is most of what is known of it.",
     )
     host: str = Field(
         default="", description="Where it is called: storage of a C-MOVE, reports of a commitment."

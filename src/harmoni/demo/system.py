@@ -280,12 +280,12 @@ def _section(peer: Peer) -> config.PeerSection:
     On loopback both may do more than they should in a house: the PACS may get in clear text, and
     the modality may be a destination.
     """
-    base = config.PeerSection(ae_title=peer.ae_title, role=peer.role)
+    loopback = (IPv4Network(ports.HOST),)
+    base = config.PeerSection(ae_title=peer.ae_title, role=peer.role, addresses=loopback)
     more: tuple[config.PeerRight, ...] = ("get",) if peer.role == "pacs" else ("destination",)
     return base.model_copy(
         update={
             "rights": (*base.granted(), *more),
-            "addresses": (IPv4Network(ports.HOST),),
             "host": ports.HOST,
             "port": peer.port,
         }

@@ -188,11 +188,13 @@ def acts(house: House, door: AuditDoor, process_log: log.Log, metrics: Metrics) 
 
 def _begin(house: House, process_log: log.Log) -> None:
     """Begin to forward: nobody else does, and whatever has neither job nor commitment asks."""
+    with house.own.index.reader() as connection:
+        doubtful = jobs.unaccounted(connection)
     with house.own.index.write() as connection:
         jobs.release_all(connection, CENTRE)
-        doubtful = jobs.reconcile(connection, CENTRE)
+        jobs.reconcile(connection, CENTRE, doubtful)
     if doubtful:
-        process_log.info("instances without job or commitment ask the centre", count=doubtful)
+        process_log.info("instances without job or commitment ask the centre", count=len(doubtful))
 
 
 def _house(config_path: Path, name: str) -> House:

@@ -31,6 +31,8 @@ from harmoni.services.storage import Incoming
 MOST_UIDS: Final = 900
 """UIDs of one request: a list of them must fit into one Explicit VR element."""
 
+_SILENCE_S: Final = 60.0
+"""How long the centre may neither answer nor begin another instance."""
 _MOST_PAIRS: Final = MAX_CONTEXTS - 1
 
 
@@ -153,6 +155,7 @@ class Fetch:
                     handler,
                     sop_class_uid=uids.STUDY_ROOT_GET,
                     message_id=number % 0xFFFF + 1,
+                    timeout_s=_SILENCE_S,
                     clock=self._house.clock,
                 )
         except BaseException:

@@ -32,7 +32,8 @@ LOOK_S: Final = 1.0
 
 _MOST: Final = 500
 """Jobs that one lease takes."""
-_LEASE_MS: Final = 600_000
+_LEASE_MS: Final = 6 * 3_600_000
+"""Longer than the largest instance takes on a slow line. A forwarder that starts ends them all."""
 _WRITTEN_EVERY: Final = 64
 """Outcomes that are written down together."""
 

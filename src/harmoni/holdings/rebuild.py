@@ -135,7 +135,7 @@ class Rebuilder:
 
     def _reconcile(self, target: Connection) -> None:
         if destination := self._index.terms.destination:
-            jobs.reconcile(target, destination)
+            jobs.reconcile(target, destination, jobs.unaccounted(target))
 
     def _report(self, *, equal: bool | None) -> RebuildReport:
         return RebuildReport(

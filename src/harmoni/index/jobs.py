@@ -20,6 +20,7 @@ from typing import Final
 
 from harmoni.index.attributes import uid_hash, unpack_uid
 from harmoni.index.database import Connection, Row
+from harmoni.index.packs import PackState
 from harmoni.model.identifiers import PackId
 
 
@@ -76,6 +77,9 @@ class Depth:
     oldest_ms: int | None
     """When the oldest instance that is not committed was received."""
 
+
+_OTHERS: Final = (Urgency.TODAY, Urgency.BACKFILL)
+_ANY_TIME_MS: Final = 1 << 62
 
 _SELECT: Final = (
     "SELECT job.pack_no, job.sequence, pack_id, job.study_no, tries, sop_class.uid, sop_uid,"
@@ -199,34 +203,15 @@ def to_ask(connection: Connection, destination: str, *, now_ms: int, most: int) 
     waits for it; and again when a report did not come in time. Never while some of it is still to
     be sent and due.
     """
-    row = connection.execute(
-        "SELECT study_no FROM job WHERE destination = ? AND state IN (?, ?, ?)"
-        " GROUP BY study_no HAVING (max(due_at_ms) <= ? OR min(urgency) = ?)"
-        " AND NOT EXISTS (SELECT 1 FROM job AS other WHERE other.study_no = job.study_no"
-        " AND other.destination = job.destination AND other.state = ? AND other.due_at_ms <= ?)"
-        " AND sum(state <> ? OR due_at_ms <= ?) > 0"
-        " ORDER BY min(urgency), max(due_at_ms) LIMIT 1",
-        (
-            destination,
-            JobState.SENT,
-            JobState.DOUBTFUL,
-            JobState.ASKED,
-            now_ms,
-            Urgency.COMMITMENT,
-            JobState.QUEUED,
-            now_ms,
-            JobState.ASKED,
-            now_ms,
-        ),
-    ).fetchone()
-    if row is None:
+    study_no = _study_to_ask(connection, destination, now_ms)
+    if study_no is None:
         return []
     rows = connection.execute(
         f"{_SELECT} WHERE job.study_no = ? AND destination = ? AND"
         " (job.state IN (?, ?) OR job.state = ? AND due_at_ms <= ?)"
         " ORDER BY pack_id, job.sequence LIMIT ?",
         (
-            int(row[0]),
+            study_no,
             destination,
             JobState.SENT,
             JobState.DOUBTFUL,
@@ -236,6 +221,36 @@ def to_ask(connection: Connection, destination: str, *, now_ms: int, most: int) 
         ),
     )
     return _jobs(rows)
+
+
+def _study_to_ask(connection: Connection, destination: str, now_ms: int) -> int | None:
+    """The study whose turn it is to be asked about: found by the index, however many jobs wait."""
+    for state in (JobState.SENT, JobState.DOUBTFUL, JobState.ASKED):
+        # What a peer waits for comes first, and need not be old, unless it was asked before.
+        soon_ms = now_ms if state is JobState.ASKED else _ANY_TIME_MS
+        for urgencies, due_ms in (((Urgency.COMMITMENT,) * 2, soon_ms), (_OTHERS, now_ms)):
+            rows = connection.execute(
+                "SELECT DISTINCT study_no FROM job WHERE destination = ? AND state = ?"
+                " AND urgency BETWEEN ? AND ? AND due_at_ms <= ?",
+                (destination, state, *urgencies, due_ms),
+            )
+            for (study_no,) in rows:
+                if _may_be_asked(connection, destination, int(study_no), now_ms):
+                    rows.close()
+                    return int(study_no)
+    return None
+
+
+def _may_be_asked(connection: Connection, destination: str, study_no: int, now_ms: int) -> bool:
+    """Whether nothing of a study is still to be sent, and the last that was sent is old enough."""
+    row = connection.execute(
+        "SELECT sum(state = ? AND due_at_ms <= ?), sum(state = ? AND due_at_ms > ?), min(urgency)"
+        " FROM job WHERE destination = ? AND study_no = ?",
+        (JobState.QUEUED, now_ms, JobState.SENT, now_ms, destination, study_no),
+    ).fetchone()
+    assert row is not None
+    to_send, too_young, urgency = row
+    return not to_send and (not too_young or urgency == Urgency.COMMITMENT)
 
 
 def wake(connection: Connection, destination: str, now_ms: int) -> None:
@@ -334,19 +349,43 @@ def retry(connection: Connection, now_ms: int) -> int:
     ).rowcount
 
 
-def reconcile(connection: Connection, destination: str) -> int:
-    """Give every copy that is neither committed nor has a job a doubtful one; how many.
+def unaccounted(connection: Connection) -> list[tuple[PackId, int]]:
+    """Every copy here that is neither committed nor has a job: its pack and sequence.
 
-    At start, and after a rebuild: whether it was sent is not known, so it asks before it sends.
+    Reads the whole index; from a reader, so that nobody waits for it.
     """
-    return connection.execute(
+    rows = connection.execute(
+        "SELECT pack_id, instance.sequence FROM instance JOIN pack USING (pack_no)"
+        " WHERE pack.state <> ? AND NOT EXISTS (SELECT 1 FROM safe"
+        " WHERE safe.sop_hash = instance.sop_hash"
+        " AND safe.dataset_sha256 = instance.dataset_sha256)"
+        " AND NOT EXISTS (SELECT 1 FROM job WHERE job.pack_no = instance.pack_no"
+        " AND job.sequence = instance.sequence)",
+        (PackState.EVICTED,),
+    )
+    return [(PackId(pack_id), int(sequence)) for pack_id, sequence in rows]
+
+
+def reconcile(
+    connection: Connection, destination: str, copies: Iterable[tuple[PackId, int]]
+) -> None:
+    """Give copies that are `unaccounted` for a doubtful job each.
+
+    At start, and after a rebuild: whether they were sent is not known, so they ask before they are
+    sent. One that got a job or a commitment meanwhile is left as it is.
+    """
+    connection.executemany(
         "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, state, urgency,"
-        " queued_at_ms, due_at_ms) SELECT ?, pack_no, sequence, study_no, ?, ?, received_at_ms, 0"
-        " FROM instance JOIN series USING (series_no) WHERE NOT EXISTS (SELECT 1 FROM safe"
+        " queued_at_ms, due_at_ms) SELECT ?, pack_no, instance.sequence, study_no, ?, ?,"
+        " received_at_ms, 0 FROM instance JOIN pack USING (pack_no) JOIN series USING (series_no)"
+        " WHERE pack_id = ? AND instance.sequence = ? AND NOT EXISTS (SELECT 1 FROM safe"
         " WHERE safe.sop_hash = instance.sop_hash"
         " AND safe.dataset_sha256 = instance.dataset_sha256)",
-        (destination, JobState.DOUBTFUL, Urgency.BACKFILL),
-    ).rowcount
+        [
+            (destination, JobState.DOUBTFUL, Urgency.BACKFILL, pack_id.value, sequence)
+            for pack_id, sequence in copies
+        ],
+    )
 
 
 def take_over(source: Connection, target: Connection) -> None:

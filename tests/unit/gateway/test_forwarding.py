@@ -180,7 +180,7 @@ def test_doubtful_instances_that_the_centre_has_are_not_sent_again(gateway, arch
     with gateway.holding.index.write() as connection:
         connection.execute("DELETE FROM job")
     with gateway.holding.index.write() as connection:
-        jobs.reconcile(connection, "centre")
+        jobs.reconcile(connection, "centre", jobs.unaccounted(connection))
     assert gateway.states() == {"doubtful": 2}
 
     gateway.commit(archive)

@@ -17,6 +17,7 @@ from harmoni.policy.access import Facts, Refusal, Right, bind
 from harmoni.runtime.clock import SystemClock
 from harmoni.sealing import age
 
+LOOPBACK = (IPv4Network("127.0.0.1"),)
 RECIPIENT = age.generate_identity(random=os.urandom(32)).recipient().to_string()
 
 
@@ -197,7 +198,7 @@ def test_nothing_is_wrong_with_a_gateway_that_has_everything(centre, gateway):
 
 
 def peer(**values):
-    return config.PeerSection(ae_title="X", **values)
+    return config.PeerSection(ae_title="X", **({"addresses": LOOPBACK} | values))
 
 
 def test_the_role_of_a_peer_decides_its_rights_unless_they_are_listed():
@@ -254,6 +255,14 @@ def test_a_file_with_a_mistake_leaves_the_peers_as_they_were(centre, gateway):
 
     assert gateway.house.peer("PACS_A") is not None
     assert not gateway.house.has_news()
+
+
+def test_a_peer_without_an_address_is_refused(centre, tmp_path):
+    path = tmp_path / "gateway.toml"
+    path.write_text(centre.houses[0].config_path.read_text() + '\n[[peer]]\nae_title = "Y"\n')
+
+    with pytest.raises(ConfigurationError, match="addresses"):
+        config.load_gateway(path)
 
 
 def test_two_peers_of_one_title_are_refused(centre, tmp_path):

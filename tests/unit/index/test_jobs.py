@@ -213,10 +213,11 @@ def test_what_has_neither_a_commitment_nor_a_job_asks_before_it_is_sent(connecti
     ingest.record(connection, [safe, lost])
     ingest.record_facts(connection, [commitment([safe])], TERMS)
 
-    assert jobs.reconcile(connection, CENTRE) == 1
+    jobs.reconcile(connection, CENTRE, jobs.unaccounted(connection))
+    assert states(connection) == {JobState.DOUBTFUL: 1}
     assert lease(connection, now_ms=LATER) == []
     assert uids(ask(connection, NOW)) == ["1.2.3.5"]
-    assert jobs.reconcile(connection, CENTRE) == 0
+    assert jobs.unaccounted(connection) == []
 
 
 def test_jobs_are_taken_over_by_a_rebuilt_index_as_they_stand(database, new_database):

@@ -30,6 +30,8 @@ from harmoni.services.storage_scu import Interrupted, Sent
 LOOK_S: Final = 1.0
 """How often an idle sender looks for work."""
 
+LINGER_S: Final = 2.0
+_LINGER_LOOK_S: Final = 0.2
 _MOST: Final = 500
 """Jobs that one lease takes."""
 _LEASE_MS: Final = 6 * 3_600_000
@@ -71,6 +73,7 @@ class Forwarder:
         log: the process's log.
         metrics: counts what was sent.
         alarm: told of a copy that could not be read.
+        linger_s: how long an association waits for more of its study while nothing else is due.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class Forwarder:
         log: Log,
         metrics: Metrics,
         alarm: Alarm,
+        linger_s: float = LINGER_S,
     ) -> None:
+        self._linger_s = linger_s
         self._house = house
         self._centre = centre
         self._line = line
@@ -144,6 +149,8 @@ class Forwarder:
                 channel = self._centre.open(contexts, window=True)
                 try:
                     self._send(holding, channel, batch, study)
+                    while more := self._more(holding, channel, study, leased[0].study_no):
+                        self._send(holding, channel, more, study)
                 except BaseException:
                     channel.abort()
                     raise
@@ -155,6 +162,58 @@ class Forwarder:
             self._write(holding, study)
             with holding.index.write() as connection:
                 jobs.give_back(connection, CENTRE, list(study.open))
+
+    def _more(
+        self, holding: Holding, channel: Channel, study: _Study, study_no: int
+    ) -> list["_Outgoing"]:
+        """More of the same study that the association can carry, if it comes soon.
+
+        A modality stores image by image; not each of them needs an association of its own. Nobody
+        is waited for while something else is due.
+        """
+        self._write(holding, study)
+        clock = self._house.clock
+        until_s = clock.monotonic_s() + self._linger_s
+        while not self._ended.is_set():
+            now_ms = clock.now_ms()
+            with holding.index.reader() as connection:
+                is_due = jobs.is_due(connection, CENTRE, now_ms)
+            if is_due:
+                return self._take_more(holding, channel, study, study_no)
+            if clock.monotonic_s() >= until_s:
+                break
+            self._ended.wait(_LINGER_LOOK_S)
+        return []
+
+    def _take_more(
+        self, holding: Holding, channel: Channel, study: _Study, study_no: int
+    ) -> list["_Outgoing"]:
+        now_ms = self._house.clock.now_ms()
+        with holding.index.write() as connection:
+            leased = jobs.lease_study(
+                connection,
+                CENTRE,
+                study_no,
+                now_ms=now_ms,
+                until_ms=now_ms + _LEASE_MS,
+                most=_MOST,
+            )
+        more = _Study(dict.fromkeys(leased))
+        plan = self._plan(holding, more)
+        self._write(holding, more)
+        carried = [
+            outgoing
+            for outgoing in plan
+            if storage_scu.find_context(
+                channel, outgoing.sop_class_uid, outgoing.transfer_syntax_uid
+            )
+        ]
+        # What this association cannot carry is for the next one.
+        left = more.open.keys() - {outgoing.job for outgoing in carried}
+        with holding.index.write() as connection:
+            jobs.give_back(connection, CENTRE, list(left))
+        study.open.update(dict.fromkeys(outgoing.job for outgoing in carried))
+        return carried
 
     def _send(
         self, holding: Holding, channel: Channel, batch: Sequence["_Outgoing"], study: _Study

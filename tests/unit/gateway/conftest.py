@@ -67,6 +67,7 @@ def gateway(centre):
             log=LOG,
             metrics=Metrics(),
             alarm=alarm_in(LOG),
+            linger_s=0.0,
         ),
         standing=Standing(house=node, centre=way, line=line, log=LOG, metrics=Metrics()),
     )

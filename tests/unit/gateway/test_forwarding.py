@@ -209,3 +209,39 @@ def test_a_hospital_that_is_suspended_parks_nothing(gateway, archive):
         gateway.forwarder.round()
 
     assert gateway.states() == {"queued": 1}
+
+
+def test_image_after_image_of_a_study_goes_on_one_association(gateway, archive, monkeypatch):
+    opened = []
+    opens = gateway.centre.open
+    monkeypatch.setattr(
+        gateway.centre, "open", lambda *args, **how: opened.append(1) or opens(*args, **how)
+    )
+    monkeypatch.setattr(gateway.forwarder, "_linger_s", 2.0)
+    stored = iter((2, 3))
+
+    def wait(_):  # while the forwarder waits, the modality stores the next one
+        gateway.clock.advance(1.0)
+        if (number := next(stored, None)) is not None:
+            gateway.store(number)
+
+    monkeypatch.setattr(gateway.forwarder._ended, "wait", wait)
+    gateway.store(1)
+
+    gateway.forwarder.round()
+
+    assert gateway.states() == {"sent": 3}
+    assert len(opened) == 1
+
+
+def test_nobody_is_waited_for_while_another_study_is_due(gateway, archive, monkeypatch):
+    monkeypatch.setattr(gateway.forwarder, "_linger_s", 2.0)
+    other = f"{houses.STUDY}9"
+    gateway.store(1)
+    gateway.store(2, data=houses.data_set(2, study=other, series=f"{other}.1"))
+    monkeypatch.setattr(gateway.forwarder._ended, "wait", lambda _: gateway.clock.advance(1.0))
+
+    gateway.forwarder.round()
+    assert gateway.states() == {"sent": 1, "queued": 1}
+    gateway.forwarder.round()
+    assert gateway.states() == {"sent": 2}

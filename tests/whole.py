@@ -14,6 +14,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
 import archive_role
+from centre import until
 from harmoni.demo import serve, system
 from harmoni.demo.processes import Role
 from harmoni.demo.requestor import Requestor, gateway_of
@@ -26,6 +27,7 @@ from harmoni.runtime.clock import SystemClock
 
 HOST = "127.0.0.1"
 SEAL_AFTER_S = 0.5
+LET_GO_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Whole:
     def evict(self, hospital: str = "hospital-a", study: str | None = None) -> list[Evicted]:
         """Let the gateway forget what is safe at the centre."""
         return list(operate.evict(self.beside(hospital), study, lambda *_: None))
+
+    def let_go(self, hospital: str = "hospital-a") -> None:
+        """Wait until everything is safe at the centre and the gateway holds no copy of it."""
+        seen: list[list[Evicted]] = []
+
+        def nothing_left() -> bool:
+            seen.append(self.evict(hospital))
+            return not seen[-1]
+
+        until(nothing_left, f"everything let go of; last: {seen[-1:]}", LET_GO_S)
 
     def log(self, hospital: str = "hospital-a") -> str:
         """What the hospital's gateway has logged so far."""

@@ -115,6 +115,11 @@ class Pacs:
     """Event type and data set of each N-EVENT-REPORT."""
     changed: threading.Condition = field(default_factory=threading.Condition)
 
+    @property
+    def takes_reports(self) -> list[object]:
+        """A handler of pynetdicom's for its reports."""
+        return [(evt.EVT_N_EVENT_REPORT, self.report)]
+
     def take(self, event: evt.Event) -> int:
         """Keep an instance."""
         with self.changed:

@@ -143,6 +143,34 @@ def test_a_peer_that_was_away_is_called_again(everything):
     assert committed_in(report) == set(study.instances)
 
 
+def test_a_peer_that_does_not_agree_to_the_roles_has_no_report_before_it_does(everything):
+    node, pacs, transaction = everything.house().peers[0], whole.Pacs(), uid()
+    study = Study(everything)
+    before = everything.log().count("not reported")
+    with called_back(node, pacs.takes_reports) as callers:
+        with everything.associated([(COMMITMENT, [IMPLICIT])]) as association:
+            assert request_commitment(association, study.instances, transaction) == 0x0000
+        until(lambda: everything.log().count("not reported") > before, "the gateway gives up")
+    assert callers != []
+    assert pacs.reports == []
+    with called_back(node, pacs.takes_reports, scu_role=False, scp_role=True):
+        report = pacs.await_report(transaction)
+    assert committed_in(report) == set(study.instances)
+
+
+def test_a_report_that_a_peer_refuses_is_repeated(everything):
+    node, pacs, transaction = everything.house().peers[0], whole.Pacs(), uid()
+    study = Study(everything)
+    refusing = [(evt.EVT_N_EVENT_REPORT, lambda _: (0x0110, None))]
+    with called_back(node, refusing, scu_role=False, scp_role=True):
+        with everything.associated([(COMMITMENT, [IMPLICIT])]) as association:
+            assert request_commitment(association, study.instances, transaction) == 0x0000
+        until(lambda: "PACS_A answers 0110" in everything.log(), "the refusal is logged")
+    with called_back(node, pacs.takes_reports, scu_role=False, scp_role=True):
+        report = pacs.await_report(transaction)
+    assert committed_in(report) == set(study.instances)
+
+
 def sealed_at_centre(everything):
     """The instances that lie in sealed packs of the archive."""
     beside = ArchiveSite(everything.centre.archive, "beside", SystemClock())

@@ -9,13 +9,14 @@ import random
 import threading
 from typing import Final
 
-from harmoni.dicom import uids
+from harmoni.dicom import status, uids
 from harmoni.dicom.dimse import CommandField
 from harmoni.dicom.items import RoleSelection
 from harmoni.dicom.pdu import ProposedContext
+from harmoni.dicom.status import Category
 from harmoni.gateway.house import House
 from harmoni.index import commitment
-from harmoni.model.errors import HarmoniError
+from harmoni.model.errors import HarmoniError, Refused
 from harmoni.net import client
 from harmoni.net.driver import Channel
 from harmoni.policy import delivery
@@ -110,21 +111,33 @@ class CallBack:
             assume_roles=peer.assume_roles,
         )
         try:
-            self._report(channel, peer)
+            refusal = self._report(channel, peer)
         except BaseException:
             channel.abort()
             raise
         channel.release(_RELEASE_S)
+        if refusal:
+            raise Refused(refusal)
 
-    def _report(self, channel: Channel, peer: Peer) -> None:
+    def _report(self, channel: Channel, peer: Peer) -> str:
+        """Send what is due; why not all of it was taken, or ""."""
         reporter = Reporter(
             channel,
             Committing(self._house.own, peer.ae_title, our_gateway=False),
             retrieve_ae_title=self._house.config.gateway.ae_title,
         )
+        if not reporter.may_report:
+            return (
+                f"{peer.ae_title} does not agree to the role of the reporting side: have it accept "
+                "that role, or set assume_roles for this peer if it takes reports all the same"
+            )
+        refusal = ""
         reporter.tick()
         while reporter.awaits_answer:
             message = channel.receive(_ANSWER_S)
             if message is None or message.command.field != CommandField.N_EVENT_REPORT_RSP:
                 exchange.break_off(channel, "no answer to a report")
-            reporter.answered(message)
+            outcome = reporter.answered(message)
+            if status.category(outcome.status) is not Category.SUCCESS:
+                refusal = f"{peer.ae_title} answers {outcome.status:04X}; look at its log"
+        return refusal

@@ -148,6 +148,11 @@ class Reporter:
         self._tried: set[str] = set()
 
     @property
+    def may_report(self) -> bool:
+        """Whether the association has a context on which we report."""
+        return self._context is not None
+
+    @property
     def awaits_answer(self) -> bool:
         """Whether a report was sent that is not answered."""
         return self._outstanding is not None

@@ -7,6 +7,7 @@ started by its process ids. What is stored is made up here: instances of any siz
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from harmoni.demo import samples, system
+from harmoni.demo.processes import Role
 from harmoni.demo.requestor import Requestor, archive_of
 from harmoni.demo.samples import Sample
 from harmoni.demo.serve import archive_role, log_path
@@ -38,9 +40,12 @@ HARMONI = (sys.executable, "-m", "harmoni.cli")
 STORESCU = "/usr/bin/storescu"
 SEAL_AFTER_S = 1.0
 PATIENT_NAME = "CRASH^TEST"
+GONE_S = 40.0
+"""How long the processes of a supervisor that was killed may take to end."""
 _LOOK_S = 0.05
 _PEER_S = 120
 _SYNTAXES = (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+FIND_CONTEXT = ProposedContext(1, uids.STUDY_ROOT_FIND, _SYNTAXES)
 _SENT = re.compile(r"Sending file: (?P<path>\S+)|Store Response \((?P<status>.*)\)")
 
 
@@ -53,12 +58,53 @@ def until(condition: Callable[[], bool], what: str, deadline_s: float = 30.0) ->
         pause.wait(_LOOK_S)
 
 
+def harmoni(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the operator."""
+    return subprocess.run(
+        [*HARMONI, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_PEER_S,
+        check=False,
+    )
+
+
+def rebuild(config_path: Path, house: House) -> None:
+    """`vault rebuild` of a node, which must come to an index equal to the live one."""
+    done = harmoni(
+        *("vault", "rebuild", "--json", "--config", str(config_path)),
+        *("--hospital", str(house.hospital)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"equal": true' in done.stdout
+
+
+def ask_on(
+    channel: Channel, level: QueryLevel, keys: Mapping[int, str]
+) -> tuple[int, list[dict[int, str]]]:
+    """Ask by C-FIND, study root, on an association; the final status and the answers."""
+    query = replace(identifier.compose_query("STUDY", level, keys), character_set=b"ISO_IR 192")
+    result = find.find(
+        channel,
+        identifier.encode_query(query, channel.contexts[1].transfer_syntax),
+        sop_class_uid=uids.STUDY_ROOT_FIND,
+    )
+    return exchange.status_in(result.final), [
+        identifier.parse_answer(answer, result.transfer_syntax) for answer in result.answers
+    ]
+
+
+def images_of(study_uid: str) -> dict[int, str]:
+    """The keys that ask for every image of a study made by `write_instances`."""
+    return {0x0020_000D: study_uid, 0x0020_000E: f"{study_uid}.1", 0x0008_0018: ""}
+
+
 @dataclass(frozen=True)
 class Running:
     """A built centre whose archive runs."""
 
     centre: system.Centre
-    role: object  # harmoni.demo.processes.Role
+    role: Role
 
     @property
     def data(self) -> Path:
@@ -129,24 +175,12 @@ class Running:
         self, house: House, level: QueryLevel, keys: Mapping[int, str]
     ) -> tuple[int, list[dict]]:
         """Ask by C-FIND, study root; the final status and the answers."""
-        context = ProposedContext(1, uids.STUDY_ROOT_FIND, _SYNTAXES)
-        with self.association(house, context) as channel:
-            syntax = channel.contexts[1].transfer_syntax
-            query = replace(
-                identifier.compose_query("STUDY", level, keys), character_set=b"ISO_IR 192"
-            )
-            result = find.find(
-                channel,
-                identifier.encode_query(query, syntax),
-                sop_class_uid=uids.STUDY_ROOT_FIND,
-            )
-            return exchange.status_in(result.final), [
-                identifier.parse_answer(answer, result.transfer_syntax) for answer in result.answers
-            ]
+        with self.association(house, FIND_CONTEXT) as channel:
+            return ask_on(channel, level, keys)
 
     def instances(self, house: House, study_uid: str) -> list[str]:
-        """The SOP Instance UIDs that C-FIND tells of a study made by `samples_of`."""
-        keys = {0x0020_000D: study_uid, 0x0020_000E: f"{study_uid}.1", 0x0008_0018: ""}
+        """The SOP Instance UIDs that C-FIND tells of a study made by `write_instances`."""
+        keys = images_of(study_uid)
         return [answer[0x0008_0018] for answer in self.find(house, QueryLevel.IMAGE, keys)]
 
     def storescu(self, house: House, paths: Sequence[Path]) -> Mapping[Path, str]:
@@ -197,22 +231,11 @@ class Running:
 
     def harmoni(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of the operator beside the running role."""
-        return subprocess.run(
-            [*HARMONI, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_PEER_S,
-            check=False,
-        )
+        return harmoni(*arguments)
 
     def rebuild(self, house: House) -> None:
         """`vault rebuild`, which must come to an index equal to the live one."""
-        done = self.harmoni(
-            *("vault", "rebuild", "--json", "--config", str(self.centre.config_path)),
-            *("--hospital", str(house.hospital)),
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert '"equal": true' in done.stdout
+        rebuild(self.centre.config_path, house)
 
 
 @contextmanager
@@ -238,7 +261,7 @@ def running(
 
 
 def children(pid: int, kind: str) -> list[psutil.Process]:
-    """The processes below a supervisor that are "worker" or "keeper", oldest first."""
+    """The "worker", "keeper" or "forwarder" processes below a supervisor, oldest first."""
     found = []
     try:
         below = psutil.Process(pid).children()
@@ -251,6 +274,22 @@ def children(pid: int, kind: str) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def kill(role: Role, victim: str, source: random.Random) -> None:
+    """End a process of a role by SIGKILL; after the supervisor, start the role anew."""
+    pids = role.pids()
+    if victim != "supervisor":
+        chosen = children(pids[0], victim)
+        if chosen:  # it may wait for its next start
+            os.kill(source.choice(chosen).pid, signal.SIGKILL)
+        return
+    everyone = [psutil.Process(pid) for pid in pids[1:] if psutil.pid_exists(pid)]
+    os.kill(pids[0], signal.SIGKILL)
+    _, alive = psutil.wait_procs(everyone, GONE_S)
+    assert not alive, f"they outlive their supervisor: {alive}"
+    until(lambda: role.ended() is not None, "the supervisor is dead")
+    role.start()
 
 
 def write_instance(

@@ -14,15 +14,19 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
 import archive_role
-from centre import until
+import centre as archives
+from harmoni import config
+from harmoni.backends.filesystem import Filesystem
 from harmoni.demo import serve, system
 from harmoni.demo.processes import Role
 from harmoni.demo.requestor import Requestor, gateway_of
 from harmoni.demo.system import Centre, House
+from harmoni.dicom.identifier import QueryLevel
 from harmoni.gateway import operate
 from harmoni.gateway.house import House as Gateway
 from harmoni.holdings.let_go import Evicted
 from harmoni.model.identifiers import HospitalId
+from harmoni.net import client
 from harmoni.runtime.clock import SystemClock
 
 HOST = "127.0.0.1"
@@ -67,7 +71,82 @@ class Whole:
             seen.append(self.evict(hospital))
             return not seen[-1]
 
-        until(nothing_left, f"everything let go of; last: {seen[-1:]}", LET_GO_S)
+        archives.until(nothing_left, f"everything let go of; last: {seen[-1:]}", LET_GO_S)
+
+    @property
+    def site(self) -> archives.Running:
+        """The archive alone, for whoever asks it with a hospital's certificate."""
+        return archives.Running(self.centre, self.archive)
+
+    def data(self, hospital: str = "hospital-a") -> Path:
+        """The gateway's data directory."""
+        return self.house(hospital).gateway.gateway.data
+
+    def packs(self, hospital: str = "hospital-a") -> list[Path]:
+        """The files of the gateway's sealed packs."""
+        return sorted(self.data(hospital).glob("packs/*/p/*/*.tar"))
+
+    def waiting(self, hospital: str = "hospital-a") -> dict[str, int]:
+        """What `harmoni queue list` counts, without what it counts none of."""
+        by_state = operate.queue(self.beside(hospital)).by_state
+        return {state: count for state, count in by_state.items() if count}
+
+    def await_committed(self, hospital: str = "hospital-a", deadline_s: float = 60.0) -> None:
+        """Wait until the centre answers for everything, and the keeper has finished every pack."""
+        archives.until(
+            lambda: (
+                not self.waiting(hospital) and not list(self.data(hospital).glob("packs/*/open/*"))
+            ),
+            "everything is committed and sealed",
+            deadline_s,
+        )
+
+    def evict_all(self, hospital: str = "hospital-a", deadline_s: float = 30.0) -> None:
+        """Evict until nothing stays; what was just sealed stays until it is compared."""
+        archives.until(
+            lambda: not [why for each in self.evict(hospital) for why in each.stayed],
+            "every study can be let go of",
+            deadline_s,
+        )
+
+    def ask(
+        self, level: QueryLevel, keys: Mapping[int, str], hospital: str = "hospital-a"
+    ) -> tuple[int, list[dict[int, str]]]:
+        """Ask the gateway by C-FIND, study root; the final status and the answers."""
+        endpoint = gateway_of(self.house(hospital))
+        channel = client.open_association(
+            host=endpoint.host,
+            port=endpoint.port,
+            tls=None,
+            called_ae_title=endpoint.ae_title,
+            calling_ae_title=endpoint.calling_ae_title,
+            contexts=[archives.FIND_CONTEXT],
+        )
+        try:
+            return archives.ask_on(channel, level, keys)
+        finally:
+            channel.release(10.0)
+
+    def instances(self, study_uid: str, hospital: str = "hospital-a") -> list[str]:
+        """The SOP Instance UIDs that the gateway tells of a study made by `write_instances`."""
+        status, answers = self.ask(QueryLevel.IMAGE, archives.images_of(study_uid), hospital)
+        assert status == 0
+        return [answer[0x0008_0018] for answer in answers]
+
+    def rebuild(self, hospital: str = "hospital-a") -> None:
+        """`vault rebuild` of the gateway, which must come to an index equal to the live one."""
+        house = self.house(hospital)
+        archives.rebuild(house.config_path, house)
+
+    def restart(self, hospital: str = "hospital-a", *settings: str) -> None:
+        """Start the gateway anew, with other settings, `section.key=value` each."""
+        path = self.house(hospital).config_path
+        self.gateway(hospital).stop()
+        changed = config.load_gateway(path)
+        for setting in settings:
+            changed = config.override(changed, setting)
+        Filesystem(path.parent).replace(path.name, config.render(changed).encode())
+        self.gateway(hospital).start()
 
     def log(self, hospital: str = "hospital-a") -> str:
         """What the hospital's gateway has logged so far."""

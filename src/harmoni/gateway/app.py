@@ -88,8 +88,6 @@ def keep(config_path: Path) -> int:
     house = _house(config_path, "keeper")
     process_log = _log(house, "keeper")
     metrics = Metrics()
-    for pack_id in house.own.let_go.complete():
-        process_log.info("eviction completed", pack=str(pack_id))
     besides = {"space": Space(house, process_log).keep}
     keeper = Keeper(house, process_log, metrics, besides)
     return process.keep(house, keeper, metrics, process_log)

@@ -98,7 +98,8 @@ def initialise(
 def evict(house: House, study_uid: str | None, progress: Progress) -> Iterator[Evicted]:
     """Let go of a study, or of every study that is safe elsewhere; audited before it is done.
 
-    Age and space do not count; commitment, open jobs and waiting commitments do.
+    Age and space do not count; commitment, open jobs and waiting commitments do. The files that an
+    interrupted eviction left go first.
 
     Raises:
         NotHeld: there is no such study.
@@ -106,6 +107,7 @@ def evict(house: House, study_uid: str | None, progress: Progress) -> Iterator[E
     reason = "gateway evict"
     oversight.audit(house, Act.RESTRICTED_FUNCTION, house.hospital, reason, study_uid or "")
     let_go = house.own.let_go
+    let_go.complete()
     studies = let_go.studies() if study_uid is None else [study_uid]
     for done, study in enumerate(studies):
         progress(done, len(studies))

@@ -20,7 +20,7 @@ _DAY_MS: Final = 86_400_000
 _COMPARE_S: Final = 5.0
 """How long a round goes on comparing one hospital's packs for conflicts."""
 _LOOK_S: Final = 3600.0
-"""How often every sealed pack's file is looked for."""
+"""How often every sealed pack's file is looked for, and that of an evicted one, which must go."""
 
 
 class Keeper:
@@ -168,6 +168,8 @@ class Keeper:
         if now_s - self._looked_s.get(hospital, now_s - _LOOK_S) < _LOOK_S:
             return
         self._looked_s[hospital] = now_s
+        for pack_id in holding.let_go.complete():
+            self._log.info("eviction completed", hospital=hospital, pack=str(pack_id))
         looked = holding.presence.check()
         for pack_id in looked.missing:
             self._log.error("pack missing", hospital=hospital, pack=str(pack_id))

@@ -25,9 +25,12 @@ from harmoni.dicom.identifier import QueryLevel
 from harmoni.gateway import operate
 from harmoni.gateway.house import House as Gateway
 from harmoni.holdings.let_go import Evicted
+from harmoni.index import packs
+from harmoni.index.packs import PackState
 from harmoni.model.identifiers import HospitalId
 from harmoni.net import client
 from harmoni.runtime.clock import SystemClock
+from harmoni.sealing.pack import PackKind
 
 HOST = "127.0.0.1"
 SEAL_AFTER_S = 0.5
@@ -83,8 +86,11 @@ class Whole:
         return self.house(hospital).gateway.gateway.data
 
     def packs(self, hospital: str = "hospital-a") -> list[Path]:
-        """The files of the gateway's sealed packs."""
-        return sorted(self.data(hospital).glob("packs/*/p/*/*.tar"))
+        """The files of the gateway's sealed packs of instances."""
+        with self.beside(hospital).own.index.reader() as connection:
+            sealed = packs.packs_in(connection, PackState.SEALED)
+        names = {f"{row.pack_id}.tar" for row in sealed if row.kind is PackKind.INSTANCES}
+        return [path for path in self.data(hospital).glob("packs/*/p/*/*") if path.name in names]
 
     def waiting(self, hospital: str = "hospital-a") -> dict[str, int]:
         """What `harmoni queue list` counts, without what it counts none of."""

@@ -5,12 +5,18 @@
 
 import os
 import random
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 import centre as archives
 import whole
+from harmoni.demo.receiver import Pacs
+from harmoni.model.errors import HarmoniError
+from harmoni.runtime.clock import SystemClock
 from load import Load, ours
 
 KILLS = int(os.environ.get("HARMONI_KILLS", "7"))
@@ -22,6 +28,28 @@ VICTIMS = (
 SENDERS = 3
 MOST_ACKNOWLEDGED = 25  # between two kills
 LATEST_S = 0.1
+# The command `harmoni gateway evict`, which ends itself by SIGKILL at one moment.
+KILLED = """
+import os, signal, sys
+from harmoni.cli.app import main
+from harmoni.holdings import let_go
+from harmoni.index import ingest
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def remove_and_die(self, pack_id):
+    self._files.remove(self._layout.sealed_pack(pack_id))
+    die()
+
+{moment}
+sys.exit(main())
+"""
+MOMENTS = {
+    "after the event, before its row": "ingest.record_facts = die",
+    "after the row, before the file is removed": "let_go.LetGo._remove = die",
+    "after the file is removed": "let_go.LetGo._remove = remove_and_die",
+}
 
 
 def assert_kept(running, study, kept):
@@ -69,3 +97,90 @@ def test_everything_acknowledged_is_committed_at_the_centre_and_comes_back_after
         for (_, study), kept in load.acknowledged.items():
             assert_kept(running, study, kept)
         assert "Traceback" not in running.log() + running.site.log
+
+
+def evict_and_die(running, study, moment):
+    """Let `harmoni gateway evict` be killed at one moment."""
+    command = [sys.executable, "-c", KILLED.format(moment=MOMENTS[moment])]
+    arguments = ["gateway", "evict", "--study", study]
+    done = subprocess.run(
+        [*command, *arguments, "--config", str(running.house().config_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+
+
+def test_an_eviction_that_was_killed_loses_no_instance_and_is_completed(tmp_path):
+    source = random.Random(SEED)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    studies = {f"1.2.3.{number}": moment for number, moment in enumerate(MOMENTS, 1)}
+    with whole.running(tmp_path / "all") as running:
+        kept = {}
+        for study in studies:
+            batch = archives.write_instances(folder, study, [3_000, 200_000, 50_000], source)
+            assert not running.requestor().store(batch, lambda _: None)
+            kept[study] = {sample.sop_instance_uid: sample for sample in batch}
+        running.await_committed()
+        images = running.packs()
+        for study, moment in studies.items():
+            evict_and_die(running, study, moment)
+            assert_kept(running, study, kept[study])
+        running.await_committed()  # what the killed commands left open is finished
+        running.evict_all()
+        assert not [path for path in images if path.exists()]
+        for study in studies:
+            assert_kept(running, study, kept[study])
+        running.await_committed()
+        running.rebuild()
+        for study in studies:
+            assert_kept(running, study, kept[study])
+
+
+@pytest.mark.parametrize(
+    ("role", "victim"),
+    [("gateway", "worker"), ("archive", "worker"), ("gateway", "supervisor")],
+    ids=lambda value: value,
+)
+def test_a_fetch_that_was_killed_is_done_again_and_gives_every_instance(tmp_path, role, victim):
+    source = random.Random(SEED)
+    print(f"HARMONI_SEED={SEED}")  # noqa: T201 - shown on failure
+    folder, study = tmp_path / "files", "1.2.3.4"
+    folder.mkdir()
+    samples = archives.write_instances(folder, study, [2 << 20] * 16, source)
+    one = ["gateway.workers=1", "archive.workers=1"]
+    with whole.running(tmp_path / "all", settings=one) as running:
+        pacs = running.house().peers[0]
+        assert not running.requestor().store(samples, lambda _: None)
+        running.await_committed()
+        running.evict_all()
+        roles = {"gateway": running.gateway(), "archive": running.archive}
+
+        def moved():
+            try:
+                return running.requestor().move(study, pacs.ae_title) == len(samples)
+            except HarmoniError:
+                return False
+
+        with Pacs(pacs, SystemClock()) as receiver:
+            moving = threading.Thread(target=moved)
+            moving.start()
+            wanted = source.randint(0, len(samples) // 2)
+            archives.until(lambda: len(receiver.receiver.received()) >= wanted, "some arrived")
+            archives.kill(roles[role], victim, source)
+            moving.join(60)
+            assert not moving.is_alive()
+            receiver.receiver.forget()
+            archives.until(moved, "it is moved")
+            got = receiver.receiver.received()
+        wanted = {sample.sop_instance_uid: sample for sample in samples}
+        assert {uid: each.sha256 for uid, each in got.items()} == {
+            uid: sample.sha256 for uid, sample in wanted.items()
+        }
+        assert_kept(running, study, wanted)
+        running.await_committed()
+        running.evict_all()
+        assert_kept(running, study, wanted)

@@ -27,8 +27,6 @@ from harmoni.runtime.clock import SystemClock
 from harmoni.runtime.metrics import Metrics
 from harmoni.testing import FakeClock
 
-LOG = log.get()
-
 
 def store(holding, number, data=None, *, calling="CT_A"):
     """Take an instance of tests/house.py in, as a worker does."""
@@ -55,7 +53,7 @@ class ArchiveEnd:
     def __init__(self, centre, clock):
         self.config, self.clock = centre.archive, clock
         self.site = ArchiveSite(centre.archive, "w0", clock)
-        self.keeper = Keeper(ArchiveSite(centre.archive, "keeper", clock), LOG, Metrics())
+        self.keeper = Keeper(ArchiveSite(centre.archive, "keeper", clock), log.get(), Metrics())
         self.door = AuditDoor(self.site.open_spool, clock)
         self.serving = None
 
@@ -64,7 +62,9 @@ class ArchiveEnd:
         return self.site.holding(next(iter(self.site.hospitals)))
 
     def start(self):
-        worker = Worker(self.site, self.door, LOG, archive_app.acts(self.config, LOG), Metrics())
+        worker = Worker(
+            self.site, self.door, log.get(), archive_app.acts(self.config, log.get()), Metrics()
+        )
         listen = self.config.listen
         context = tls.ServerContext(archive_app.tls_files(self.config))
         self.serving = server.Server(
@@ -73,7 +73,7 @@ class ArchiveEnd:
             serve=worker.serve,
             limits=server.ServerLimits(),
             clock=SystemClock(),
-            log=LOG,
+            log=log.get(),
             metrics=Metrics(),
         )
         self.serving.start()
@@ -147,7 +147,7 @@ class GatewayEnd:
         if changes:
             section = config.centre.model_copy(update=changes)
             self.house.config = config.model_copy(update={"centre": section})
-        return Asker(self.house, self.centre, self.door, LOG, Metrics())
+        return Asker(self.house, self.centre, self.door, log.get(), Metrics())
 
     def finding(self, asker):
         return ThroughFinding(asker, self.holding, self.trail, 100)
@@ -160,5 +160,5 @@ class GatewayEnd:
             entry=entry,
             connect=lambda *_: pytest.fail("nobody is connected to"),
             trail=self.trail,
-            alarm=alarm_in(LOG),
+            alarm=alarm_in(log.get()),
         )

@@ -98,6 +98,11 @@ class File:
     def __del__(self) -> None:
         self.close()
 
+    def is_removed(self) -> bool:
+        """Whether the file has no name any more; its space is free when nobody has it open."""
+        with _translated("look at", self.name):
+            return os.fstat(self._descriptor).st_nlink == 0
+
     def fileno(self) -> int:
         """The descriptor, for system calls between two files."""
         return self._descriptor

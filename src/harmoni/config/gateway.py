@@ -85,8 +85,8 @@ class CentreSection(Section):
     strict: bool = Field(
         default=False,
         description="Fail a query (C001) when the centre is away, instead of answering with what "
-        "the gateway knows. Set it on a machine that does not know all that its hospital has "
-        "sent, such as one that took the place of another.",
+        "the gateway knows. A gateway whose centre held something of the hospital before they "
+        "first met is strict in any case: it cannot know all.",
     )
 
 

@@ -36,6 +36,9 @@ class Reference:
     sop_instance_uid: str
     sha256: bytes | None = None
     """SHA-256 of the data set as received, 32 bytes; only between our own nodes."""
+    version_syntax_uid: str = ""
+    """The transfer syntax in which that version was received, beside `sha256`: the same bytes in
+    another one are another version. "" where it is not told."""
     copies: int | None = None
     """How many verified copies there are; in reports only, beside `sha256`."""
     sites: tuple[str, ...] = ()
@@ -158,6 +161,9 @@ def _block(reference: Reference, sha256: bytes, transfer_syntax_uid: str) -> lis
     if reference.sites:
         sites = "\\".join(reference.sites).encode("ascii")
         elements.append(Element(private_block.tag(private_block.SITES), "LO", sites))
+    if reference.version_syntax_uid:
+        syntax = reference.version_syntax_uid.encode("ascii")
+        elements.append(Element(private_block.tag(private_block.TRANSFER_SYNTAX), "UI", syntax))
     return elements
 
 
@@ -182,6 +188,7 @@ def _reference(item: dataset.DataSet, transfer_syntax_uid: str) -> Reference:
     return replace(
         reference,
         sha256=_sha256(item, block),
+        version_syntax_uid=_version_syntax(item, block),
         copies=_copies(item, block, transfer_syntax_uid),
         sites=_sites(item, block),
     )
@@ -195,6 +202,11 @@ def _sha256(item: dataset.DataSet, block: int) -> bytes:
             f"{private_block.SHA256_BYTES} bytes; leave the block out or fill it"
         )
     return digest
+
+
+def _version_syntax(item: dataset.DataSet, block: int) -> str:
+    tag = private_block.tag(private_block.TRANSFER_SYNTAX, block)
+    return _uid(item, tag) if tag in item else ""
 
 
 def _copies(item: dataset.DataSet, block: int, transfer_syntax_uid: str) -> int | None:

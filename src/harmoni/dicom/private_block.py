@@ -16,6 +16,8 @@ COPIES: Final = 0x04
 """US: how many verified copies there are."""
 SITES: Final = 0x05
 """LO, several values: the sites that have them."""
+TRANSFER_SYNTAX: Final = 0x06
+"""UI: the transfer syntax in which that data set was received."""
 SHA256_BYTES: Final = 32
 DATASET_SHA256: Final = 0x0009_1001
 """SHA-256 of a data set where answers are mappings from tag to text: as hexadecimal digits."""

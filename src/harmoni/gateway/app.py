@@ -12,12 +12,11 @@ from harmoni.dicom.pdu import ProposedContext
 from harmoni.gateway.backlog import Backlog
 from harmoni.gateway.centre import Centre, Line, tls_files
 from harmoni.gateway.forwarder import Forwarder
-from harmoni.gateway.house import CENTRE, House
+from harmoni.gateway.house import House
 from harmoni.gateway.reporter import CallBack
 from harmoni.gateway.space import Space
 from harmoni.gateway.standing import Standing
 from harmoni.gateway.through import Asker, ThroughFinding, ThroughRetrieving
-from harmoni.index import jobs
 from harmoni.model.errors import HarmoniError
 from harmoni.net import client, tls
 from harmoni.net.driver import Channel
@@ -113,7 +112,6 @@ def forward(config_path: Path) -> int:
             alarm=alarm_in(process_log),
         )
         call_back, backlog = CallBack(house, process_log), Backlog(house, metrics)
-        _begin(house, process_log)
         ended = threading.Event()
 
         def tick() -> None:
@@ -122,6 +120,7 @@ def forward(config_path: Path) -> int:
                     trail.close_if_old()
                     door.flush()
                     house.own.events.retire(house.config.pack.quiet_s)
+                    house.own.forget_gone()
                     backlog.look()
                 except HarmoniError as error:
                     # A full disk or a locked index: the next second tries again.
@@ -142,8 +141,9 @@ def forward(config_path: Path) -> int:
         for duty in (standing, call_back, forwarder):
             duty.end()
         ended.set()
+        until_s = house.clock.monotonic_s() + house.config.limits.drain_s
         for thread in threads:
-            thread.join(house.config.limits.drain_s)
+            thread.join(max(0.0, until_s - house.clock.monotonic_s()))
         trail.close()
         house.own.events.retire()
     return os.EX_OK
@@ -182,17 +182,6 @@ def acts(house: House, door: AuditDoor, process_log: log.Log, metrics: Metrics) 
             bound.holding, bound.binding.calling_ae_title, our_gateway=False
         ),
     )
-
-
-def _begin(house: House, process_log: log.Log) -> None:
-    """Begin to forward: nobody else does, and whatever has neither job nor commitment asks."""
-    with house.own.index.reader() as connection:
-        doubtful = jobs.unaccounted(connection)
-    with house.own.index.write() as connection:
-        jobs.release_all(connection, CENTRE)
-        jobs.reconcile(connection, CENTRE, doubtful)
-    if doubtful:
-        process_log.info("instances without job or commitment ask the centre", count=len(doubtful))
 
 
 def _house(config_path: Path, name: str) -> House:

@@ -6,6 +6,7 @@ greater are the instances listed one by one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from harmoni.dicom.identifier import Query, QueryLevel, Single, UidList
 from harmoni.gateway.catalogue import Catalogue, Listed
@@ -17,6 +18,13 @@ from harmoni.model.header import (
     SOP_INSTANCE_UID,
     STUDY_INSTANCE_UID,
 )
+
+INSTANCES_AT_LEVEL: Final = {
+    QueryLevel.PATIENT: find.NUMBER_OF_PATIENT_RELATED_INSTANCES,
+    QueryLevel.STUDY: find.NUMBER_OF_STUDY_RELATED_INSTANCES,
+    QueryLevel.SERIES: find.NUMBER_OF_SERIES_RELATED_INSTANCES,
+}
+"""The key that tells how many instances an entity of a level has."""
 
 _Values = Callable[[int], tuple[str, ...]]
 """The values of a unique key."""
@@ -31,37 +39,56 @@ def named_by(query: Query, asked: Catalogue, holding: Holding) -> list[Listed]:
     return list(_at_level(query.level, lambda tag: _values(query, tag), asked, holding))
 
 
-def counts(
+def of_entity(
     query: Query,
-    entity: Mapping[int, str],
-    wanted: Sequence[int],
+    here: Mapping[int, str],
+    there: Mapping[int, str],
     asked: Catalogue,
     holding: Holding,
-) -> dict[int, str]:
-    """The numbers of an entity that both know: what is known here, and what only the centre has.
+) -> list[Listed]:
+    """What only the centre has of an entity that both know.
 
     Args:
         query: at whose level the entity is.
-        entity: its values here.
-        wanted: the tags of the numbers that are asked for.
-        asked: asks the centre.
+        here: its values here.
+        there: its values there, with the number of its instances.
+        asked: asks the centre, where that number does not settle it.
         holding: what is here.
 
     Raises:
-        Unreachable: the centre did not answer.
+        AssociationEnded, Unreachable: the centre did not answer.
     """
-    more = list(
-        _at_level(
-            query.level,
-            lambda tag: tuple(filter(None, [entity.get(tag, "")])),
-            asked,
-            holding,
-        )
-    )
-    series = {each.series_instance_uid for each in more}
+    study, series = here.get(STUDY_INSTANCE_UID, ""), here.get(SERIES_INSTANCE_UID, "")
+    count = int(there.get(INSTANCES_AT_LEVEL.get(query.level, 0)) or 0)
+    match query.level:
+        case QueryLevel.PATIENT:
+            patient_id = here.get(PATIENT_ID, "")
+            if not patient_id:
+                return []
+            return list(_of_studies(asked, holding, asked.counts_of_patient(patient_id)))
+        case QueryLevel.STUDY:
+            return list(_of_studies(asked, holding, {study: count}))
+        case QueryLevel.SERIES:
+            return list(_of_series(asked, holding, study, {series: count}))
+        case QueryLevel.IMAGE:
+            return []
+
+
+def counts(
+    entity: Mapping[int, str], wanted: Sequence[int], more: Sequence[Listed], holding: Holding
+) -> dict[int, str]:
+    """The numbers of an entity: what is known here, and what only the centre has.
+
+    Args:
+        entity: its values here.
+        wanted: the tags of the numbers that are asked for.
+        more: what only the centre has of it.
+        holding: what is here.
+    """
+    series = {(each.study_instance_uid, each.series_instance_uid) for each in more}
     studies = {each.study_instance_uid for each in more}
     with holding.index.reader() as connection:
-        new_series = sum(not lookup.knows_series(connection, uid) for uid in series)
+        new_series = sum(not lookup.knows_series(connection, *uids) for uids in series)
         new_studies = sum(not lookup.knows_study(connection, uid) for uid in studies)
     added = {
         find.NUMBER_OF_PATIENT_RELATED_STUDIES: new_studies,
@@ -112,7 +139,7 @@ def _of_series(
 ) -> Iterator[Listed]:
     for series, count in counts_there.items():
         with holding.index.reader() as connection:
-            covered = safe.of_series(connection, series).safe >= count
+            covered = safe.of_series(connection, study, series).safe >= count
         if not covered:
             listed = {each.sop_instance_uid: each for each in asked.series(study, series)}
             yield from (listed[uid] for uid in _unknown(holding, listed))

@@ -19,14 +19,14 @@ from harmoni.dicom.identifier import (
     Universal,
 )
 from harmoni.dicom.pdu import ProposedContext
-from harmoni.dicom.status import Category
-from harmoni.gateway.centre import RELEASE_S, Centre
+from harmoni.dicom.status import Category, Status
+from harmoni.gateway.centre import Centre
 from harmoni.index.find import (
     AVAILABLE_TRANSFER_SYNTAX_UID,
     NUMBER_OF_SERIES_RELATED_INSTANCES,
     NUMBER_OF_STUDY_RELATED_INSTANCES,
 )
-from harmoni.model.errors import Unreachable
+from harmoni.model.errors import OutOfResources, Refused, Unreachable
 from harmoni.model.header import (
     PATIENT_ID,
     SERIES_INSTANCE_UID,
@@ -43,6 +43,7 @@ _CONTEXTS: Final = tuple(
     ProposedContext(2 * number + 1, sop_class, acceptance.SERVICE_SYNTAXES)
     for number, sop_class in enumerate(_CLASS_OF_ROOT.values())
 )
+_RELEASE_S: Final = 1.0
 _MOST: Final = 100_000
 """Answers that one question of ours may have: a patient's studies, a series' images."""
 
@@ -75,13 +76,13 @@ class Catalogue:
     Args:
         channel: with contexts for C-FIND.
         clock: measures the time.
-        until_s: the moment, in monotonic seconds, after which nothing is waited for.
+        timeout_s: how long the centre may be silent.
     """
 
-    def __init__(self, channel: Channel, clock: Clock, until_s: float) -> None:
+    def __init__(self, channel: Channel, clock: Clock, timeout_s: float) -> None:
         self._channel = channel
         self._clock = clock
-        self._until_s = until_s
+        self._timeout_s = timeout_s
         self._message_id = 0
 
     def answers(self, query: Query, most: int = _MOST) -> list[dict[int, str]]:
@@ -92,14 +93,12 @@ class Catalogue:
             most: beyond so many the centre is told to stop, and more than `most` come back.
 
         Raises:
-            Unreachable: it did not answer in time, or not to the end.
-            Refused: it does not serve the information model.
+            AssociationEnded, Unreachable: it did not answer in time, or cannot at the moment.
+            OutOfResources: it has more matches than it tells.
+            Refused: it may not be asked that.
         """
         sop_class = _CLASS_OF_ROOT[query.root]
         context = exchange.context_for(self._channel, sop_class)
-        left_s = self._until_s - self._clock.monotonic_s()
-        if left_s <= 0:
-            raise Unreachable("the centre did not answer in time; ask again later")
         self._message_id += 1
         result = find.find(
             self._channel,
@@ -107,10 +106,14 @@ class Catalogue:
             sop_class_uid=sop_class,
             message_id=self._message_id,
             max_answers=most + 1,
-            timeout_s=left_s,
+            timeout_s=self._timeout_s,
             clock=self._clock,
         )
         number = exchange.status_in(result.final)
+        if number == Status.OUT_OF_RESOURCES and len(result.answers) <= most:
+            raise OutOfResources("the centre has more matches than it tells: ask for less")
+        if number == Status.NOT_AUTHORIZED:
+            raise Refused("the gateway may not ask the centre that: extend its rights there")
         if status.category(number) is not Category.SUCCESS and len(result.answers) <= most:
             raise Unreachable(
                 f"the centre could not answer a query ({number:04X}); ask again later"
@@ -209,19 +212,18 @@ def catalogue(centre: Centre, clock: Clock, timeout_s: float) -> Iterator[Catalo
     Args:
         centre: opens the association.
         clock: measures the time.
-        timeout_s: for all of it.
+        timeout_s: for the connection, and how long the centre may be silent then.
 
     Raises:
         HarmoniError: the centre cannot be reached, or does not answer in time.
     """
-    until_s = clock.monotonic_s() + timeout_s
     channel = centre.open(_CONTEXTS, timeout_s=timeout_s)
     try:
-        yield Catalogue(channel, clock, until_s)
+        yield Catalogue(channel, clock, timeout_s)
     except BaseException:
         channel.abort()
         raise
-    channel.release(RELEASE_S)
+    channel.release(_RELEASE_S)
 
 
 def _uids(tag: int, wanted: Iterable[str]) -> Key:

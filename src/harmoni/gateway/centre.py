@@ -52,7 +52,7 @@ class Centre:
             contexts: what is proposed, 1 to 128 of them.
             roles: for the classes in which we would receive.
             window: ask for several operations at a time; for associations that only store.
-            timeout_s: for connecting, and once more for the TLS handshake.
+            timeout_s: for connecting, once more for the TLS handshake, and for the answer.
 
         Raises:
             ConfigurationError: our own TLS files do not fit together.
@@ -70,6 +70,7 @@ class Centre:
             roles=roles,
             window=_WINDOW if window else None,
             connect_timeout_s=timeout_s,
+            answer_timeout_s=timeout_s,
         )
         certificate = channel.facts.certificate
         if certificate is None or not any(uri.startswith(SITE_URI) for uri in certificate.uris):

@@ -23,6 +23,7 @@ from harmoni.index.lookup import Held
 from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, NotHeld, Unreachable
 from harmoni.model.header import SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
 from harmoni.model.instance import Origin
+from harmoni.net.driver import AssociationEnded
 from harmoni.role.trail import AuditDoor, Trail
 from harmoni.runtime.log import Log
 from harmoni.services import acceptance, exchange, get
@@ -31,6 +32,8 @@ from harmoni.services.storage import Incoming
 MOST_UIDS: Final = 900
 """UIDs of one request: a list of them must fit into one Explicit VR element."""
 
+AT_ONCE: Final = 4
+"""Studies that a process fetches at the same time, each on an association of its own."""
 _SILENCE_S: Final = 60.0
 """How long the centre may neither answer nor begin another instance."""
 _MOST_PAIRS: Final = MAX_CONTEXTS - 1
@@ -120,17 +123,46 @@ class Fetch:
             self._changed.notify_all()
 
     def _fetch(self) -> None:
-        missing: list[Listed] = []
-        for wanted in self._wanted.values():
-            # Somebody else may have fetched it while we waited for our turn.
-            if self._local(wanted) is None:
-                missing.append(wanted)
+        """Fetch what is missing; an association that breaks costs one instance at the most.
+
+        Where an instance is damaged at the centre, that aborts the association. What came before it
+        is here, and the rest gets a new one; if nothing came, one instance is asked for alone, so
+        that in the end only the bad one is left out.
+        """
+        missing = self._missing(list(self._wanted.values()))
+        while missing:
+            try:
+                self._fetch_all(missing)
+            except AssociationEnded as ended:
+                self._log.warning("a fetch broke off", why=f"{ended.code} {ended}")
+                left = self._missing(missing)
+                if len(left) == len(missing):
+                    self._fetch_alone(left.pop(0))
+                missing = left
             else:
-                self.arrive(wanted.sop_instance_uid)
-        pairs = list(dict.fromkeys(each.pair for each in missing))
+                return
+
+    def _fetch_alone(self, wanted: Listed) -> None:
+        try:
+            self._fetch_all([wanted])
+        except AssociationEnded as ended:
+            self._log.error("an instance cannot be fetched", why=f"{ended.code} {ended}")
+
+    def _missing(self, wanted: Sequence[Listed]) -> list[Listed]:
+        """What is not here yet; what somebody else has fetched meanwhile has arrived."""
+        missing = []
+        for each in wanted:
+            if self._local(each) is None:
+                missing.append(each)
+            else:
+                self.arrive(each.sop_instance_uid)
+        return missing
+
+    def _fetch_all(self, wanted: Sequence[Listed]) -> None:
+        pairs = list(dict.fromkeys(each.pair for each in wanted))
         for start in range(0, len(pairs), _MOST_PAIRS):
             chosen = pairs[start : start + _MOST_PAIRS]
-            self._fetch_pairs(chosen, [each for each in missing if each.pair in chosen])
+            self._fetch_pairs(chosen, [each for each in wanted if each.pair in chosen])
 
     def _fetch_pairs(self, pairs: Sequence[tuple[str, str]], wanted: Sequence[Listed]) -> None:
         contexts = [
@@ -171,7 +203,9 @@ class Fetch:
             (
                 copy
                 for copy in copies
-                if copy.sound and wanted.sha256 in (None, copy.identity.sha256)
+                if copy.sound
+                and wanted.transfer_syntax_uid == copy.identity.transfer_syntax_uid
+                and wanted.sha256 in (None, copy.identity.sha256)
             ),
             None,
         )
@@ -187,6 +221,7 @@ class Fetches:
         self._log = log
         self._lock = threading.Lock()
         self._running: list[Fetch] = []
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
 
     def fetch(self, wanted: Sequence[Listed]) -> Mapping[str, Fetch]:
         """Begin to fetch what is not on its way already: the fetch of each, by SOP Instance UID."""
@@ -225,7 +260,8 @@ class Fetches:
 
     def _run(self, fetch: Fetch) -> None:
         try:
-            fetch.run()
+            with self._turns:
+                fetch.run()
         finally:
             with self._lock:
                 self._running.remove(fetch)

@@ -96,6 +96,8 @@ class Forwarder:
         self._log = log
         self._alarm = alarm
         self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._in_hand: set[str] = set()
         self._outcomes = metrics.counter(
             "forwarded", "Instances that were sent to the centre, by outcome.", ["outcome"]
         )
@@ -131,15 +133,32 @@ class Forwarder:
         """
         holding, now_ms = self._house.own, self._house.clock.now_ms()
         with holding.index.reader() as connection:
-            if not jobs.is_due(connection, CENTRE, now_ms):
+            if not jobs.is_due(connection, CENTRE, now_ms, self._others()):
                 return False
-        with holding.index.write() as connection:
+        with self._lock, holding.index.write() as connection:
             leased = jobs.lease(
-                connection, CENTRE, now_ms=now_ms, until_ms=now_ms + _LEASE_MS, most=_MOST
+                connection,
+                CENTRE,
+                now_ms=now_ms,
+                until_ms=now_ms + _LEASE_MS,
+                most=_MOST,
+                in_hand=self._in_hand,
             )
-        if leased:
+            if not leased:
+                return False
+            study = leased[0].study_instance_uid
+            self._in_hand.add(study)
+        try:
             self._forward(holding, leased)
-        return bool(leased)
+        finally:
+            with self._lock:
+                self._in_hand.discard(study)
+        return True
+
+    def _others(self) -> frozenset[str]:
+        """The studies that are being sent."""
+        with self._lock:
+            return frozenset(self._in_hand)
 
     def _forward(self, holding: Holding, leased: Sequence[Job]) -> None:
         study = _Study(dict.fromkeys(leased))
@@ -149,7 +168,7 @@ class Forwarder:
                 channel = self._centre.open(contexts, window=True)
                 try:
                     self._send(holding, channel, batch, study)
-                    while more := self._more(holding, channel, study, leased[0].study_no):
+                    while more := self._more(holding, channel, study, leased[0]):
                         self._send(holding, channel, more, study)
                 except BaseException:
                     channel.abort()
@@ -164,7 +183,7 @@ class Forwarder:
                 jobs.give_back(connection, CENTRE, list(study.open))
 
     def _more(
-        self, holding: Holding, channel: Channel, study: _Study, study_no: int
+        self, holding: Holding, channel: Channel, study: _Study, first: Job
     ) -> list["_Outgoing"]:
         """More of the same study that the association can carry, if it comes soon.
 
@@ -177,23 +196,24 @@ class Forwarder:
         while not self._ended.is_set():
             now_ms = clock.now_ms()
             with holding.index.reader() as connection:
-                is_due = jobs.is_due(connection, CENTRE, now_ms)
+                others = self._others() - {first.study_instance_uid}
+                is_due = jobs.is_due(connection, CENTRE, now_ms, others)
             if is_due:
-                return self._take_more(holding, channel, study, study_no)
+                return self._take_more(holding, channel, study, first)
             if clock.monotonic_s() >= until_s:
                 break
             self._ended.wait(_LINGER_LOOK_S)
         return []
 
     def _take_more(
-        self, holding: Holding, channel: Channel, study: _Study, study_no: int
+        self, holding: Holding, channel: Channel, study: _Study, first: Job
     ) -> list["_Outgoing"]:
         now_ms = self._house.clock.now_ms()
         with holding.index.write() as connection:
-            leased = jobs.lease_study(
+            leased = jobs.lease_more(
                 connection,
                 CENTRE,
-                study_no,
+                first.study_instance_uid,
                 now_ms=now_ms,
                 until_ms=now_ms + _LEASE_MS,
                 most=_MOST,

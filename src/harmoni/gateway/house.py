@@ -19,6 +19,7 @@ from harmoni.runtime.clock import Clock
 CENTRE: Final = "centre"
 """The destination of every job; the archive, by whatever name it is called."""
 
+_COMPLETE: Final = "stubs.complete"
 _FETCH: Final = "fetch"
 _FETCH_LOCKS: Final = 64
 _FETCH_LOOK_S: Final = 0.1
@@ -89,6 +90,24 @@ class House(Node):
         """The peer of that AE title, or None."""
         entry = self.registry.hospital(self.hospital)
         return None if entry is None else entry.peer(ae_title)
+
+    def may_answer_alone(self) -> bool:
+        """Whether what is known here is all that the hospital has, as far as anybody knows.
+
+        It is where the gateway was there from the beginning: the centre held nothing of the
+        hospital when they met first. A machine that took the place of another never knows.
+        """
+        return self.knows_all and not self.config.centre.strict
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether all that the hospital ever sent to the centre passed through here."""
+        return self.files.exists(_COMPLETE)
+
+    def note_complete(self) -> None:
+        """Note that the centre holds nothing that did not pass through here."""
+        with suppress(AlreadyHeld):
+            self.files.publish(_COMPLETE, b"")
 
     @contextmanager
     def fetching(self, study_instance_uid: str) -> Iterator[None]:

@@ -14,13 +14,18 @@ from typing import Final
 
 from harmoni.dicom import status, uids
 from harmoni.dicom.commitment_data import CommitmentReport, Reference
+from harmoni.dicom.identifier import Key, Query, QueryLevel, Universal
 from harmoni.dicom.pdu import ProposedContext
 from harmoni.dicom.status import Category
+from harmoni.gateway.catalogue import catalogue
 from harmoni.gateway.centre import RELEASE_S, Centre, Line
 from harmoni.gateway.house import CENTRE, House
 from harmoni.holdings.holding import Holding
 from harmoni.index import jobs, lookup
+from harmoni.index.jobs import Job
 from harmoni.model.errors import HarmoniError
+from harmoni.model.header import STUDY_INSTANCE_UID
+from harmoni.model.instance import Identity
 from harmoni.net.driver import Channel, Message
 from harmoni.policy import delivery
 from harmoni.policy.delivery import DestinationTrouble, Step
@@ -36,8 +41,10 @@ _ECHO_S: Final = 60.0
 """So that neither end takes a quiet association for a dead one."""
 _AGAIN_MS: Final = 900_000
 """When a report that did not come is asked for anew."""
-_REFUSED_MS: Final = 30_000
-"""When a request that the centre did not take is repeated."""
+_REFUSED_S: Final = 30.0
+"""How long nothing is asked after the centre did not take a request."""
+_STEADY_S: Final = 10.0
+"""An association that stood for so long counts as a good one."""
 _MOST: Final = 500
 """References of one request."""
 _CONTEXTS: Final = (
@@ -66,8 +73,10 @@ class Standing:
         self._log = log
         self._ended = threading.Event()
         self._tries = 0
+        self._prepared = False
         self._message_id = 0
         self._echoed_s = 0.0
+        self._silent_until_s = 0.0
         self._committed = metrics.counter(
             "committed", "Instances that the centre has reported on, by outcome.", ["outcome"]
         )
@@ -86,15 +95,29 @@ class Standing:
         self._ended.set()
 
     def _stand(self) -> None:
+        self._prepare()
         channel = self._centre.open(_CONTEXTS)
+        began_s = self._house.clock.monotonic_s()
         try:
+            self._meet()
             self._went_up()
             while not self._ended.is_set():
-                self.turn(channel)
+                self._turn_on(channel)
+                if self._house.clock.monotonic_s() - began_s >= _STEADY_S:
+                    self._tries = 0
         except BaseException:
             channel.abort()
             raise
         channel.release(RELEASE_S)
+
+    def _turn_on(self, channel: Channel) -> None:
+        """One turn; a report that could not be kept is not the end of the others."""
+        try:
+            self.turn(channel)
+        except HarmoniError as error:
+            if channel.ended is not None:
+                raise
+            self._log.error("a report was not kept", why=f"{error.code} {error}")
 
     def turn(self, channel: Channel) -> None:
         """Take a report if one comes, or else ask about a study that is due.
@@ -120,7 +143,7 @@ class Standing:
     def _ask(self, channel: Channel) -> None:
         """Ask about everything that is due, one study after another."""
         holding = self._house.own
-        while True:
+        while self._house.clock.monotonic_s() >= self._silent_until_s:
             now_ms = self._house.clock.now_ms()
             with holding.index.reader() as connection:
                 due = jobs.to_ask(connection, CENTRE, now_ms=now_ms, most=_MOST)
@@ -128,12 +151,13 @@ class Standing:
                 return
             answer = storage_commitment.request_commitment(
                 channel,
-                f"2.25.{uuid.uuid4().int}",
+                _transaction_uid(due),
                 [
                     Reference(
                         sop_class_uid=job.sop_class_uid,
                         sop_instance_uid=job.sop_instance_uid,
                         sha256=job.sha256,
+                        version_syntax_uid=job.transfer_syntax_uid,
                     )
                     for job in due
                 ],
@@ -143,10 +167,12 @@ class Standing:
             number = exchange.status_in(answer)
             taken = status.category(number) is Category.SUCCESS
             if not taken:
+                # They stay as they are; who asks again at once is refused again.
                 self._log.warning("commitment not taken", status=f"{number:04X}")
+                self._silent_until_s = self._house.clock.monotonic_s() + _REFUSED_S
+                return
             with holding.index.write() as connection:
-                again_at_ms = now_ms + (_AGAIN_MS if taken else _REFUSED_MS)
-                jobs.asked(connection, CENTRE, due, again_at_ms=again_at_ms)
+                jobs.asked(connection, CENTRE, due, again_at_ms=now_ms + _AGAIN_MS)
 
     def keep(self, report: CommitmentReport) -> None:
         """Keep a report: an event per study, then the jobs that it settles.
@@ -156,7 +182,6 @@ class Standing:
         """
         holding = self._house.own
         for study, references in self._by_study(holding, report.committed).items():
-            first = references[0]
             holding.events.record(
                 event.COMMITMENT,
                 {
@@ -166,10 +191,11 @@ class Standing:
                         {
                             "sha256": (each.sha256 or b"").hex(),
                             "sop_instance_uid": each.sop_instance_uid,
+                            "transfer_syntax": each.version_syntax_uid,
                         }
                         for each in references
                     ],
-                    "places": list(first.sites),
+                    "places": sorted(set.intersection(*(set(each.sites) for each in references))),
                     "transaction": report.transaction_uid,
                 },
                 subject=study,
@@ -189,7 +215,8 @@ class Standing:
                     (
                         held.study_instance_uid
                         for held in copies
-                        if held.identity.sha256 == reference.sha256
+                        if (held.identity.sha256, held.identity.transfer_syntax_uid)
+                        == (reference.sha256, reference.version_syntax_uid)
                     ),
                     None,
                 )
@@ -204,13 +231,13 @@ class Standing:
         """What the centre does not have is sent again; what it never will is parked."""
         if not failed:
             return
-        now_ms = self._house.clock.now_ms()
         with holding.index.write(durable=True) as connection:
             for reference in failed:
                 verdict = delivery.of_commitment_failure(reference.failure_reason or 0)
                 self._committed.labels(verdict.step.value).inc()
+                identity = Identity(reference.version_syntax_uid, reference.sha256 or b"", 0)
                 for job in jobs.of_version(
-                    connection, CENTRE, reference.sop_instance_uid, reference.sha256 or b""
+                    connection, CENTRE, reference.sop_instance_uid, identity
                 ):
                     if verdict.step is Step.PARKED:
                         jobs.park(connection, CENTRE, job, verdict.reason)
@@ -221,14 +248,31 @@ class Standing:
                             why=verdict.reason,
                         )
                     else:
-                        jobs.again(connection, CENTRE, job, due_at_ms=now_ms, reason=verdict.reason)
+                        pause_s = delivery.pause_s(job.tries, random.random())  # noqa: S311
+                        due_at_ms = self._house.clock.now_ms() + int(pause_s * 1000)
+                        jobs.again(
+                            connection, CENTRE, job, due_at_ms=due_at_ms, reason=verdict.reason
+                        )
+
+    def _meet(self) -> None:
+        """At the first meeting, before anything is sent: does the centre hold anything of ours?"""
+        if self._house.knows_all:
+            return
+        any_study = Query(
+            root="STUDY",
+            level=QueryLevel.STUDY,
+            keys=(Key(STUDY_INSTANCE_UID, "UI", Universal()),),
+        )
+        timeout_s = self._house.config.centre.find_timeout_s
+        with catalogue(self._centre, self._house.clock, timeout_s) as asked:
+            if not asked.answers(any_study, most=1):
+                self._house.note_complete()
 
     def _went_up(self) -> None:
         """The centre is back: whatever waits goes on at once."""
         holding, now_ms = self._house.own, self._house.clock.now_ms()
         with holding.index.write() as connection:
             jobs.wake(connection, CENTRE, now_ms)
-        self._tries = 0
         self._echoed_s = self._house.clock.monotonic_s()
         self._log.info("the centre is there")
         self._up.set(1)
@@ -245,6 +289,34 @@ class Standing:
         self._tries += 1
         self._ended.wait(pause_s)
 
+    def _prepare(self) -> None:
+        """Before the first association: nobody else sends, and what nobody accounts for asks."""
+        if self._prepared:
+            return
+        holding = self._house.own
+        with holding.index.reader() as connection:
+            doubtful = jobs.unaccounted(connection, self._house.config.gateway.safe_copies)
+        with holding.index.write() as connection:
+            jobs.release_all(connection, CENTRE)
+            jobs.reconcile(connection, CENTRE, doubtful)
+        if doubtful:
+            self._log.info(
+                "instances without job or commitment ask the centre", count=len(doubtful)
+            )
+        self._prepared = True
+
     def _next_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
+
+
+def _transaction_uid(asked: Sequence[Job]) -> str:
+    """The Transaction UID of a request: the same for the same content, asked for again.
+
+    The centre takes it for the request that it has already. What was sent again since is another.
+    """
+    content = "\n".join(
+        f"{job.sop_instance_uid} {job.transfer_syntax_uid} {job.sha256.hex()} {job.tries}"
+        for job in asked
+    )
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, content).int}"

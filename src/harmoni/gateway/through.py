@@ -6,24 +6,24 @@ what it knows, which is everything that ever passed through it; where that is no
 and never that there is nothing.
 """
 
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from harmoni.dicom.identifier import Query
+from harmoni.dicom.identifier import INSTANCE_AVAILABILITY, Key, Query, Universal
 from harmoni.dicom.pdu import ProposedContext
 from harmoni.gateway import beyond
 from harmoni.gateway.catalogue import Catalogue, Listed, catalogue
 from harmoni.gateway.centre import Centre
 from harmoni.gateway.fetch import Fetch, Fetches
 from harmoni.gateway.house import House
-from harmoni.gateway.union import COUNTS, Merged, merge
+from harmoni.gateway.union import COUNTS, NEARLINE, Merged, merge
 from harmoni.holdings.holding import Holding
 from harmoni.index import packs
 from harmoni.index.lookup import Held
 from harmoni.model.errors import HarmoniError, Unreachable
-from harmoni.net.driver import Channel
+from harmoni.net.client import AssociationRejected
+from harmoni.net.driver import AssociationEnded, Channel
 from harmoni.policy.access import HospitalEntry, Peer
 from harmoni.role.handlers import Alarm, Connect, Finding, Retrievable
 from harmoni.role.trail import AuditDoor, Trail
@@ -33,6 +33,7 @@ from harmoni.services.storage_scu import Outgoing
 
 _T = TypeVar("_T")
 
+_LOOK_S: Final = 1.0
 _REST_S: Final = 10.0
 """After the centre did not answer, queries are answered without it for so long."""
 
@@ -54,32 +55,35 @@ class Asker:
         self.house = house
         self._centre = centre
         self._log = log
-        self._lock = threading.Lock()
         self._rests_until_s = 0.0
         self.fetches = Fetches(house, centre, door, log)
         self._alone = metrics.counter(
             "answered_alone", "Queries and plans that the centre could not be asked about.", []
         )
 
-    def ask(self, act: Callable[[Catalogue], _T]) -> _T | None:
+    def ask(self, act: Callable[[Catalogue], _T], *, at_rest: bool = True) -> _T | None:
         """Ask the centre; None when it is away and what is known here must do.
+
+        Args:
+            act: what is asked.
+            at_rest: whether it is left alone for a moment after it did not answer somebody else.
 
         Raises:
             Unreachable: it is away, and the gateway may not answer alone.
+            HarmoniError: it is there, and cannot answer this.
         """
-        clock, section = self.house.clock, self.house.config.centre
+        clock, timeout_s = self.house.clock, self.house.config.centre.find_timeout_s
         error: HarmoniError = Unreachable("the centre did not answer a moment ago")
-        if clock.monotonic_s() >= self._rests_until_s:
+        if not at_rest or clock.monotonic_s() >= self._rests_until_s:
             try:
-                with catalogue(self._centre, clock, section.find_timeout_s) as asked:
+                with catalogue(self._centre, clock, timeout_s) as asked:
                     return act(asked)
-            except HarmoniError as failure:
+            except (Unreachable, AssociationEnded, AssociationRejected) as failure:
                 error = failure
-            with self._lock:
-                self._rests_until_s = clock.monotonic_s() + _REST_S
+            self._rests_until_s = clock.monotonic_s() + _REST_S
             self._log.error("the centre is away", why=f"{error.code} {error}")
         self._alone.inc()
-        if section.strict:
+        if not self.house.may_answer_alone():
             raise Unreachable(f"the centre cannot be asked: {error}") from error
         return None
 
@@ -105,18 +109,31 @@ class ThroughFinding(Finding):
         here = list(super().find(query))
 
         def act(asked: Catalogue) -> list[dict[int, str]]:
-            there = asked.answers(query, self._most)
+            there = asked.answers(_with_count(query), self._most)
             return [self._settled(query, each, asked) for each in merge(query, here, there)]
 
         merged = self._asker.ask(act)
         yield from here if merged is None else merged
 
     def _settled(self, query: Query, entity: Merged, asked: Catalogue) -> dict[int, str]:
-        """The values of an entity, with the numbers of the union where both know of it."""
+        """The values of an entity, with numbers and availability of the union."""
         wanted = [key.tag for key in query.keys if key.tag in COUNTS and key.tag in entity.values]
-        if not (wanted and entity.here and entity.there):
+        availability = INSTANCE_AVAILABILITY in entity.values
+        if entity.there is None or not entity.here or not (wanted or availability):
             return entity.values
-        return entity.values | beyond.counts(query, entity.values, wanted, asked, self._of_house)
+        more = beyond.of_entity(query, entity.values, entity.there, asked, self._of_house)
+        if not more:
+            return entity.values
+        values = entity.values | beyond.counts(entity.values, wanted, more, self._of_house)
+        return values | ({INSTANCE_AVAILABILITY: NEARLINE} if availability else {})
+
+
+def _with_count(query: Query) -> Query:
+    """A query that has the number of instances told as well, where there is one."""
+    tag = beyond.INSTANCES_AT_LEVEL.get(query.level)
+    if tag is None or any(key.tag == tag for key in query.keys):
+        return query
+    return replace(query, keys=(*query.keys, Key(tag, "IS", Universal())))
 
 
 class ThroughRetrieving:
@@ -155,7 +172,9 @@ class ThroughRetrieving:
             Unreachable: nothing of it is known here, and the centre cannot be asked.
         """
         known = self._holding.plan(query)
-        more = self._asker.ask(lambda asked: beyond.named_by(query, asked, self._holding))
+        more = self._asker.ask(
+            lambda asked: beyond.named_by(query, asked, self._holding), at_rest=False
+        )
         if more is None and not known:
             raise Unreachable("nothing of it is known here, and the centre cannot be asked")
         self._touch({held.study_instance_uid for held in known})
@@ -163,7 +182,14 @@ class ThroughRetrieving:
         fetches = self._asker.fetches.fetch(missing) if missing else {}
         here = {held.sop_instance_uid: held for held in known if held.sound}
         plan: list[Outgoing] = [
-            Retrievable(self._holding, held, self._trail, self._alarm, destination)
+            _Here(
+                self._holding,
+                held,
+                self._trail,
+                self._alarm,
+                destination,
+                fetches=self._asker.fetches,
+            )
             for held in here.values()
         ]
         plan += [
@@ -192,6 +218,25 @@ class ThroughRetrieving:
     def connect(self, destination: Peer, contexts: Sequence[ProposedContext]) -> Channel:
         """Open an association to a destination; see `Connect`."""
         return self._connect(destination, contexts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Here(Retrievable):
+    """An instance that is here, unless its pack is let go of before its turn comes."""
+
+    fetches: Fetches
+
+    def open(self) -> Iterator[memoryview]:
+        """Give the data set from here, or else from the centre."""
+        if self.holding.is_here(self.held):
+            yield from Retrievable.open(self)
+            return
+        wanted = _listed(self.held)
+        fetch = self.fetches.fetch([wanted])[wanted.sop_instance_uid]
+        while not fetch.wait(wanted.sop_instance_uid, _LOOK_S):
+            pass
+        held = fetch.held(wanted.sop_instance_uid)
+        yield from Retrievable(self.holding, held, self.trail, self.alarm, self.destination).open()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,17 @@ through it: where both know an entity, its values are the gateway's. Numbers and
 gathered from below are those of the union, which is settled by whoever asks (`through.py`).
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harmoni.dicom.identifier import INSTANCE_AVAILABILITY, Query
+from harmoni.dicom.identifier import INSTANCE_AVAILABILITY, Query, QueryLevel
 from harmoni.index import find
 from harmoni.index.keys import MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY
+from harmoni.model.header import ISSUER_OF_PATIENT_ID
+
+Answer = Mapping[int, str]
 
 NEARLINE: Final = "NEARLINE"
 """Instance Availability (0008,0056) of what must be fetched first."""
@@ -28,8 +32,6 @@ COUNTS: Final = frozenset(
     }
 )
 
-Answer = Mapping[int, str]
-
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -38,8 +40,8 @@ class Merged:
     values: dict[int, str]
     here: bool
     """Whether the gateway knows it."""
-    there: bool
-    """Whether the centre does."""
+    there: Answer | None
+    """What the centre says of it; None where it does not know it."""
 
 
 def merge(query: Query, here: Sequence[Answer], there: Sequence[Answer]) -> list[Merged]:
@@ -50,21 +52,32 @@ def merge(query: Query, here: Sequence[Answer], there: Sequence[Answer]) -> list
         here: the gateway's answers.
         there: the centre's.
     """
-    key = query.level.unique_key
-    far = {answer.get(key, ""): answer for answer in there}
+    far: defaultdict[str, list[Answer]] = defaultdict(list)
+    for answer in there:
+        far[_key(query, answer)].append(answer)
     merged = []
     for answer in here:
-        other = far.pop(answer.get(key, ""), None)
+        same = far.get(_key(query, answer))
+        other = same.pop(0) if same else None
         values = dict(answer)
         if other is not None:
             for tag in LISTS & values.keys():
                 values[tag] = _joined(values[tag], other.get(tag, ""))
-        merged.append(Merged(values, here=True, there=other is not None))
+        merged.append(Merged(values, here=True, there=other))
     merged += [
-        Merged({**answer, INSTANCE_AVAILABILITY: NEARLINE}, here=False, there=True)
-        for answer in far.values()
+        Merged({**answer, INSTANCE_AVAILABILITY: NEARLINE}, here=False, there=answer)
+        for answers in far.values()
+        for answer in answers
     ]
     return merged
+
+
+def _key(query: Query, answer: Answer) -> str:
+    """What tells entities of a level apart. A Patient ID means little without its issuer."""
+    unique = answer.get(query.level.unique_key, "")
+    if query.level is QueryLevel.PATIENT:
+        return f"{unique}\\{answer.get(ISSUER_OF_PATIENT_ID, '')}"
+    return unique
 
 
 def _joined(first: str, second: str) -> str:

@@ -251,7 +251,7 @@ class Commitments:
         return Status.PROCESSING_FAILURE if parked else _WAITING
 
     def _is_safe(self, connection: Connection, held: Held) -> bool:
-        found = safe.find(connection, held.sop_instance_uid, held.identity.sha256)
+        found = safe.find(connection, held.sop_instance_uid, held.identity)
         return found is not None and found.copies >= self._policy.safe_copies
 
     def _places(
@@ -265,7 +265,7 @@ class Commitments:
             for reference, (_, copies) in zip(final.references, meant, strict=True):
                 if reference.failure_reason is None:
                     found += [
-                        safe.find(connection, held.sop_instance_uid, held.identity.sha256)
+                        safe.find(connection, held.sop_instance_uid, held.identity)
                         for held in copies
                     ]
         sites = [frozenset(each.places) for each in found if each is not None]
@@ -303,6 +303,7 @@ def _by_study(
                 {
                     "sha256": held.identity.sha256.hex(),
                     "sop_instance_uid": reference.sop_instance_uid,
+                    "transfer_syntax": held.identity.transfer_syntax_uid,
                 }
             )
     return studies

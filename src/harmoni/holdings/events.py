@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping
+from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.live_index import LiveIndex
@@ -15,6 +16,9 @@ from harmoni.sealing.keys import KeyId
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.pack_ids import PackIds
 from harmoni.vault.writer import PackWriter
+
+_FULL_BYTES: Final = 16 << 20
+"""A pack of events is finished at this size: evictions carry manifests."""
 
 
 class EventRecorder:
@@ -114,7 +118,8 @@ class EventRecorder:
                 self._subject_keys = {}
 
     def _pack(self) -> PackWriter:
-        if self._writer is not None and self._writer.fenced:
+        full = self._writer is not None and self._writer.size_bytes >= _FULL_BYTES
+        if self._writer is not None and (self._writer.fenced or full):
             self._writer.close()
             self._writer = None
         if self._writer is None:

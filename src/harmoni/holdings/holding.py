@@ -101,7 +101,11 @@ class Holding:
             site.files,
             self.layout,
             self.keyring,
-            Terms(patient_domain=patient_domain, destination=site.destination),
+            Terms(
+                patient_domain=patient_domain,
+                destination=site.destination,
+                safe_copies=site.policy.safe_copies,
+            ),
         )
         self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
         self.presence = Presence(site.files, self.layout, self.index)
@@ -259,6 +263,14 @@ class Holding:
         """For each SOP class, the transfer syntaxes of its instances, most held first."""
         with self.index.reader() as connection:
             return totals.preferred_syntaxes(connection)
+
+    def is_here(self, held: Held) -> bool:
+        """Whether the file of a held instance is there."""
+        return self.presence.has(held.location)
+
+    def forget_gone(self) -> None:
+        """Close the packs that were removed since they were read: their space is free then."""
+        self._packs.forget_gone()
 
     def recall(self, held: Held) -> Iterator[memoryview]:
         """The data set of a held instance, verified; see `recall.data_set`.

@@ -18,7 +18,7 @@ from harmoni.index import commitment, conflicts, jobs, lookup, packs, safe
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackRow, PackState
-from harmoni.model.errors import NotHeld
+from harmoni.model.errors import Damaged, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.sealing import event
 from harmoni.sealing.document import Json
@@ -95,7 +95,11 @@ class LetGo:
             if why:
                 stayed.append(f"pack {row.pack_id} {why}")
                 continue
-            freed_bytes += self._evict(row, study_instance_uid)
+            try:
+                freed_bytes += self._evict(row, study_instance_uid)
+            except (Damaged, NotHeld) as error:
+                stayed.append(f"pack {row.pack_id} cannot be read: {error}")
+                continue
             instances += len(held)
             gone += 1
         return Evicted(
@@ -123,21 +127,28 @@ class LetGo:
         """Why a pack must stay, or "" when it need not."""
         if row.state is not PackState.SEALED:
             return f"is {row.state}, not sealed"
+        held = list(held)
         unsafe = [each for each in held if not self._is_safe(connection, each)]
         if unsafe:
             reasons = jobs.reasons(connection, unsafe[0].sop_instance_uid)
             told = f" (parked: {reasons[0]})" if reasons else ""
             return f"has {len(unsafe)} instances that are not committed elsewhere{told}"
-        if not conflicts.is_compared(connection, row.pack_id):
-            return "is not compared yet with other versions of what is in it"
-        if jobs.open_in(connection, row.pack_id):
-            return "has jobs that are not over"
-        if commitment.is_waited_for(connection, row.pack_id):
-            return "is waited for by a commitment that is not reported"
-        return ""
+        # The centre gives back one version of a UID, and it need not be the one that is here.
+        several = any(_has_versions(connection, each) for each in held)
+        reasons_to_stay = {
+            "has instances that came in more than one version": several,
+            "is not compared yet with other versions of what is in it": not conflicts.is_compared(
+                connection, row.pack_id
+            ),
+            "has jobs that are not over": jobs.open_in(connection, row.pack_id) > 0,
+            "is waited for by a commitment that is not reported": commitment.is_waited_for(
+                connection, row.pack_id
+            ),
+        }
+        return next((why for why, holds in reasons_to_stay.items() if holds), "")
 
     def _is_safe(self, connection: Connection, held: Held) -> bool:
-        found = safe.find(connection, held.sop_instance_uid, held.identity.sha256)
+        found = safe.find(connection, held.sop_instance_uid, held.identity)
         return found is not None and found.copies >= self._safe_copies
 
     def _evict(self, row: PackRow, study_instance_uid: str) -> int:
@@ -163,6 +174,11 @@ class LetGo:
         with suppress(NotHeld):
             self._files.remove(name)
         self._files.sync_directory(name.rpartition("/")[0])
+
+
+def _has_versions(connection: Connection, held: Held) -> bool:
+    copies = lookup.versions(connection, held.sop_instance_uid)
+    return any(copy.identity != held.identity for copy in copies)
 
 
 def _as_document(contents: Manifest) -> dict[str, Json]:

@@ -6,7 +6,7 @@ the live index's write lock nobody's row can be lost: a waiting writer finds the
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.evidence.seal_log import SealLog, SealRecord
@@ -80,7 +80,7 @@ class Rebuilder:
         self._keyring = keyring
         self._index = index
         # Jobs are taken over and made up for at the end, not made anew for everything.
-        self._terms = ingest.Terms(patient_domain=index.terms.patient_domain)
+        self._terms = replace(index.terms, destination="")
         self._pack_ids = pack_ids
         self._log = log
         self._logged: dict[PackId, SealRecord] = {}
@@ -135,7 +135,8 @@ class Rebuilder:
 
     def _reconcile(self, target: Connection) -> None:
         if destination := self._index.terms.destination:
-            jobs.reconcile(target, destination, jobs.unaccounted(target))
+            copies = jobs.unaccounted(target, self._terms.safe_copies)
+            jobs.reconcile(target, destination, copies)
 
     def _report(self, *, equal: bool | None) -> RebuildReport:
         return RebuildReport(

@@ -47,7 +47,7 @@ _TABLES: Final = {
     "commitment": "commitment_no, requester, transaction_uid, accepted_at_ms, grace_until_ms,"
     " resolved_at_ms, answered_at_ms",
     "commitment_reference": "commitment_no, position, sop_class_uid, sop_instance_uid, sha256,"
-    " failure_reason",
+    " version_syntax_uid, failure_reason",
 }
 
 
@@ -85,9 +85,16 @@ def accept(connection: Connection, transaction: Transaction) -> None:
     ).fetchall()
     connection.executemany(
         "INSERT INTO commitment_reference (commitment_no, position, sop_class_uid,"
-        " sop_instance_uid, sha256) VALUES (?, ?, ?, ?, ?)",
+        " sop_instance_uid, sha256, version_syntax_uid) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (number, position, item.sop_class_uid, item.sop_instance_uid, item.sha256)
+            (
+                number,
+                position,
+                item.sop_class_uid,
+                item.sop_instance_uid,
+                item.sha256,
+                item.version_syntax_uid,
+            )
             for position, item in enumerate(transaction.references)
         ],
     )
@@ -156,7 +163,8 @@ def copies(connection: Connection, transaction: Transaction) -> list[tuple[Refer
             [
                 held
                 for held in lookup.versions(connection, reference.sop_instance_uid)
-                if reference.sha256 is None or reference.sha256 == held.identity.sha256
+                if reference.sha256 in (None, held.identity.sha256)
+                and reference.version_syntax_uid in ("", held.identity.transfer_syntax_uid)
             ],
         )
         for reference in transaction.references
@@ -270,8 +278,8 @@ def _transactions(
 
 def _references(connection: Connection, number: int) -> tuple[Reference, ...]:
     rows = connection.execute(
-        "SELECT sop_class_uid, sop_instance_uid, sha256, failure_reason FROM commitment_reference"
-        " WHERE commitment_no = ? ORDER BY position",
+        "SELECT sop_class_uid, sop_instance_uid, sha256, failure_reason, version_syntax_uid"
+        " FROM commitment_reference WHERE commitment_no = ? ORDER BY position",
         (number,),
     )
     return tuple(
@@ -280,13 +288,15 @@ def _references(connection: Connection, number: int) -> tuple[Reference, ...]:
             sop_instance_uid=row[1],
             sha256=row[2],
             failure_reason=row[3],
+            version_syntax_uid=row[4],
         )
         for row in rows
     )
 
 
-def _content(references: Sequence[Reference]) -> list[tuple[str, str, bytes]]:
+def _content(references: Sequence[Reference]) -> list[tuple[str, str, bytes, str]]:
     """What a request asks for, whatever its order."""
     return sorted(
-        (item.sop_instance_uid, item.sop_class_uid, item.sha256 or b"") for item in references
+        (item.sop_instance_uid, item.sop_class_uid, item.sha256 or b"", item.version_syntax_uid)
+        for item in references
     )

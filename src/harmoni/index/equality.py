@@ -49,7 +49,9 @@ _STATEMENTS: Final = (
     FROM fact JOIN pack USING (pack_no) ORDER BY pack_id, sequence
     """,
     """
-    SELECT sop_hash, dataset_sha256, copies, places FROM safe ORDER BY sop_hash, dataset_sha256
+    SELECT sop_hash, dataset_sha256, uid, copies, places
+    FROM safe JOIN transfer_syntax USING (transfer_syntax_no)
+    ORDER BY sop_hash, dataset_sha256, uid
     """,
 )
 

@@ -42,10 +42,10 @@ _INSERT_INSTANCE: Final = (
     " dataset_sha256, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_JOB: Final = (
-    "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, state, urgency,"
-    " queued_at_ms, due_at_ms) SELECT ?, ?, ?, study_no, ?, ?, ?, ? FROM series"
-    " WHERE series_no = ? AND NOT EXISTS"
-    " (SELECT 1 FROM safe WHERE sop_hash = ? AND dataset_sha256 = ?)"
+    "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, series_no, state,"
+    " urgency, queued_at_ms, due_at_ms) SELECT ?, ?, ?, study_no, series_no, ?, ?, ?, ?"
+    " FROM series WHERE series_no = ? AND NOT EXISTS (SELECT 1 FROM safe WHERE sop_hash = ?"
+    " AND dataset_sha256 = ? AND transfer_syntax_no = ? AND copies >= ?)"
 )
 _PUT_STUDY: Final = (
     "INSERT INTO study (uid, patient_no, first_pack_id, first_sequence, date, time,"
@@ -86,6 +86,8 @@ class Terms:
     """The issuer of Patient IDs that come without Issuer of Patient ID (0010,0021)."""
     destination: str = ""
     """Where each instance is sent on to, "" for nowhere: an archive keeps."""
+    safe_copies: int = 1
+    """How many verified copies the destination must answer for, before a job is over."""
 
 
 _NO_TERMS: Final = Terms()
@@ -126,6 +128,8 @@ def record(
                     series_no,
                     uid_hash(instance.sop_instance_uid),
                     instance.identity.sha256,
+                    batch.transfer_syntax_no(instance.identity.transfer_syntax_uid),
+                    terms.safe_copies,
                 )
                 for (series_no, pack_no, *_), instance in zip(rows, instances, strict=True)
             ],
@@ -141,7 +145,7 @@ def record_facts(connection: Connection, facts: Sequence[Fact], terms: Terms = _
     batch = _Batch(connection, "")
     for fact in facts:
         if fact.kind == event.COMMITMENT and "by" in fact.body:
-            _note_safe(connection, fact.body)
+            _note_safe(connection, fact.body, batch, terms)
         elif fact.kind == event.EVICTION:
             _note_evicted(connection, fact.body, terms)
     connection.executemany(
@@ -164,27 +168,47 @@ def _indexed(body: Mapping[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in body.items() if name != event.MANIFEST}
 
 
-def _note_safe(connection: Connection, body: Mapping[str, Json]) -> None:
-    """A destination has committed itself: the jobs of those versions are over.
+def _note_safe(
+    connection: Connection, body: Mapping[str, Json], batch: "_Batch", terms: Terms
+) -> None:
+    """A destination has committed itself: the jobs of those versions are over, if that is enough.
 
     The best commitment counts, whatever the order in which events are read.
     """
     told = Fields(dict(body), "a commitment")
     places = ",".join(str(place) for place in told.entries("places"))
     versions = [
-        (each.text("sop_instance_uid"), each.digest("sha256")) for each in told.objects("instances")
+        (
+            each.text("sop_instance_uid"),
+            each.digest("sha256"),
+            batch.transfer_syntax_no(each.text("transfer_syntax")),
+        )
+        for each in told.objects("instances")
     ]
     safe.note(connection, versions, told.number("copies"), places)
+    if told.number("copies") < terms.safe_copies:
+        return
     connection.executemany(
         "DELETE FROM job WHERE destination = ? AND (pack_no, sequence) IN"
-        " (SELECT pack_no, sequence FROM instance WHERE sop_hash = ? AND dataset_sha256 = ?)",
-        [(told.text("by"), uid_hash(uid), sha256) for uid, sha256 in versions],
+        " (SELECT pack_no, sequence FROM instance WHERE sop_hash = ? AND dataset_sha256 = ?"
+        " AND transfer_syntax_no = ?)",
+        [(told.text("by"), uid_hash(uid), sha256, number) for uid, sha256, number in versions],
     )
 
 
 def _note_evicted(connection: Connection, body: Mapping[str, Json], terms: Terms) -> None:
-    """A pack was let go: its rows stay, made from the manifest where they are lost."""
+    """A pack was let go: its rows stay, made from the manifest where they are lost.
+
+    What another index knows of an eviction has no manifest, and takes its rows over itself.
+    """
     told = Fields(dict(body), "an eviction")
+    known = packs.pack(connection, told.pack_id("pack"))
+    if known is not None and known.state is PackState.EVICTED:
+        return
+    if not told.has(event.MANIFEST):
+        if known is not None:
+            packs.set_state(connection, known.pack_id, PackState.EVICTED)
+        return
     contents = manifest.Manifest.decode(document.encode(told.mapping(event.MANIFEST)))
     record(connection, contents.instances, Terms(patient_domain=terms.patient_domain))
     packs.sealed(
@@ -223,7 +247,7 @@ class _Batch:
             uid_hash(instance.sop_instance_uid),
             pack_uid(instance.sop_instance_uid),
             self._sop_class_no(instance.sop_class_uid),
-            self._transfer_syntax_no(identity.transfer_syntax_uid),
+            self.transfer_syntax_no(identity.transfer_syntax_uid),
             self._origin_no(instance.origin),
             instance.received_at_ms,
             location.offset,
@@ -252,7 +276,8 @@ class _Batch:
             (uid,),
         )
 
-    def _transfer_syntax_no(self, uid: str) -> int:
+    def transfer_syntax_no(self, uid: str) -> int:
+        """The number of a transfer syntax, which is noted if it is new."""
         return self._number(
             ("syntax", uid),
             "SELECT transfer_syntax_no FROM transfer_syntax WHERE uid = ?",

@@ -13,15 +13,16 @@ doubtful job by `reconcile`. So jobs may be lost with the index and nothing is l
 Times are milliseconds since 1970. A lease keeps a study for one sender and runs out by itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from harmoni.index.attributes import uid_hash, unpack_uid
+from harmoni.index.attributes import pack_uid, uid_hash, unpack_uid
 from harmoni.index.database import Connection, Row
 from harmoni.index.packs import PackState
 from harmoni.model.identifiers import PackId
+from harmoni.model.instance import Identity
 
 
 class JobState(StrEnum):
@@ -47,14 +48,13 @@ class Urgency(IntEnum):
 class Job:
     """One copy on its way to one destination."""
 
-    pack_no: int
-    """Of this index; means nothing elsewhere."""
-    sequence: int
     pack_id: PackId
-    study_no: int
+    sequence: int
+    study_instance_uid: str
     tries: int
     sop_class_uid: str
     sop_instance_uid: str
+    transfer_syntax_uid: str
     sha256: bytes
     """Of the data set."""
 
@@ -82,25 +82,31 @@ _OTHERS: Final = (Urgency.TODAY, Urgency.BACKFILL)
 _ANY_TIME_MS: Final = 1 << 62
 
 _SELECT: Final = (
-    "SELECT job.pack_no, job.sequence, pack_id, job.study_no, tries, sop_class.uid, sop_uid,"
-    " dataset_sha256 FROM job JOIN pack USING (pack_no)"
-    " JOIN instance ON instance.pack_no = job.pack_no AND instance.sequence = job.sequence"
-    " JOIN sop_class USING (sop_class_no)"
+    "SELECT pack_id, job.sequence, study.uid, tries, sop_class.uid, sop_uid, transfer_syntax.uid,"
+    " dataset_sha256 FROM job JOIN instance ON instance.series_no = job.series_no"
+    " AND instance.pack_no = job.pack_no AND instance.sequence = job.sequence"
+    " JOIN pack ON pack.pack_no = job.pack_no JOIN study ON study.study_no = job.study_no"
+    " JOIN sop_class USING (sop_class_no) JOIN transfer_syntax USING (transfer_syntax_no)"
 )
+# Commas and words of ours, with a mark for each value: studies that others have in hand.
+_NOT_IN_HAND: Final = " AND study_no NOT IN (SELECT study_no FROM study WHERE uid IN ({marks}))"
 
 
-def is_due(connection: Connection, destination: str, now_ms: int) -> bool:
-    """Whether anything is to be sent now."""
-    row = connection.execute(
-        "SELECT 1 FROM job WHERE destination = ? AND state = ? AND due_at_ms <= ?"
-        " AND lease_until_ms <= ? LIMIT 1",
-        (destination, JobState.QUEUED, now_ms, now_ms),
-    ).fetchone()
-    return row is not None
+def is_due(
+    connection: Connection, destination: str, now_ms: int, in_hand: Collection[str] = ()
+) -> bool:
+    """Whether anything is to be sent now, of a study that nobody has in hand."""
+    return _due_study(connection, destination, now_ms, in_hand) is not None
 
 
 def lease(
-    connection: Connection, destination: str, *, now_ms: int, until_ms: int, most: int
+    connection: Connection,
+    destination: str,
+    *,
+    now_ms: int,
+    until_ms: int,
+    most: int,
+    in_hand: Collection[str] = (),
 ) -> list[Job]:
     """Take the queued jobs of the study whose turn it is, oldest first; [] when nothing is due.
 
@@ -110,22 +116,45 @@ def lease(
         now_ms: the time.
         until_ms: when the lease runs out.
         most: how many at most.
+        in_hand: the studies that are being sent; a study is sent by one at a time.
     """
+    study_no = _due_study(connection, destination, now_ms, in_hand)
+    if study_no is None:
+        return []
+    return _lease(connection, destination, study_no, now_ms=now_ms, until_ms=until_ms, most=most)
+
+
+def lease_more(
+    connection: Connection,
+    destination: str,
+    study_instance_uid: str,
+    *,
+    now_ms: int,
+    until_ms: int,
+    most: int,
+) -> list[Job]:
+    """Take what of a study is due, for who has it in hand already."""
     row = connection.execute(
-        "SELECT study_no FROM job WHERE destination = ? AND state = ? AND due_at_ms <= ?"
-        " AND lease_until_ms <= ? AND NOT EXISTS (SELECT 1 FROM job AS other"
-        " WHERE other.study_no = job.study_no AND other.destination = job.destination"
-        " AND other.lease_until_ms > ?) ORDER BY urgency, due_at_ms LIMIT 1",
-        (destination, JobState.QUEUED, now_ms, now_ms, now_ms),
+        "SELECT study_no FROM study WHERE uid = ?", (pack_uid(study_instance_uid),)
     ).fetchone()
     if row is None:
         return []
-    return lease_study(
-        connection, destination, int(row[0]), now_ms=now_ms, until_ms=until_ms, most=most
-    )
+    return _lease(connection, destination, int(row[0]), now_ms=now_ms, until_ms=until_ms, most=most)
 
 
-def lease_study(
+def _due_study(
+    connection: Connection, destination: str, now_ms: int, in_hand: Collection[str]
+) -> int | None:
+    excluded = _NOT_IN_HAND.format(marks=", ".join("?" * len(in_hand))) if in_hand else ""
+    row = connection.execute(
+        "SELECT study_no FROM job WHERE destination = ? AND state = ? AND due_at_ms <= ?"  # noqa: S608
+        f" AND lease_until_ms <= ?{excluded} ORDER BY urgency, due_at_ms LIMIT 1",
+        (destination, JobState.QUEUED, now_ms, now_ms, *map(pack_uid, in_hand)),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _lease(
     connection: Connection,
     destination: str,
     study_no: int,
@@ -134,7 +163,6 @@ def lease_study(
     until_ms: int,
     most: int,
 ) -> list[Job]:
-    """Take what of one study is due; for who has the study already, or `lease`."""
     rows = connection.execute(
         f"{_SELECT} WHERE job.study_no = ? AND destination = ? AND job.state = ?"
         " AND due_at_ms <= ? AND lease_until_ms <= ? ORDER BY pack_id, job.sequence LIMIT ?",
@@ -181,18 +209,18 @@ def again(
 ) -> None:
     """It is to be sent, once more and not before `due_at_ms`."""
     connection.execute(
-        "UPDATE job SET state = ?, lease_until_ms = 0, tries = tries + 1, due_at_ms = ?,"
-        " reason = ? WHERE destination = ? AND pack_no = ? AND sequence = ?",
-        (JobState.QUEUED, due_at_ms, reason, destination, job.pack_no, job.sequence),
+        "UPDATE job SET state = ?, lease_until_ms = 0, tries = tries + 1, due_at_ms = ?,"  # noqa: S608
+        f" reason = ? WHERE {_OF_JOB}",
+        (JobState.QUEUED, due_at_ms, reason, *_key(destination, job)),
     )
 
 
 def park(connection: Connection, destination: str, job: Job, reason: str) -> None:
     """It cannot be delivered as it is; of a durable write, since it is not tried again."""
     connection.execute(
-        "UPDATE job SET state = ?, lease_until_ms = 0, tries = tries + 1, reason = ?"
-        " WHERE destination = ? AND pack_no = ? AND sequence = ?",
-        (JobState.PARKED, reason, destination, job.pack_no, job.sequence),
+        "UPDATE job SET state = ?, lease_until_ms = 0, tries = tries + 1, reason = ?"  # noqa: S608
+        f" WHERE {_OF_JOB}",
+        (JobState.PARKED, reason, *_key(destination, job)),
     )
 
 
@@ -270,14 +298,15 @@ def asked(
 
 
 def of_version(
-    connection: Connection, destination: str, sop_instance_uid: str, sha256: bytes
+    connection: Connection, destination: str, sop_instance_uid: str, identity: Identity
 ) -> list[Job]:
     """The jobs of every copy of one version."""
     rows = connection.execute(
-        f"{_SELECT} WHERE sop_hash = ? AND dataset_sha256 = ? AND destination = ?",
-        (uid_hash(sop_instance_uid), sha256, destination),
+        f"{_SELECT} WHERE instance.sop_hash = ? AND dataset_sha256 = ? AND destination = ?",
+        (uid_hash(sop_instance_uid), identity.sha256, destination),
     )
-    return [job for job in _jobs(rows) if job.sop_instance_uid == sop_instance_uid]
+    wanted = (sop_instance_uid, identity.transfer_syntax_uid)
+    return [job for job in _jobs(rows) if (job.sop_instance_uid, job.transfer_syntax_uid) == wanted]
 
 
 def hasten(connection: Connection, sop_instance_uids: Iterable[str]) -> None:
@@ -295,7 +324,7 @@ def hasten(connection: Connection, sop_instance_uids: Iterable[str]) -> None:
 def reasons(connection: Connection, sop_instance_uid: str) -> list[str]:
     """Why copies of an instance are parked; [] when none is."""
     rows = connection.execute(
-        "SELECT reason FROM job JOIN instance USING (pack_no, sequence)"
+        "SELECT reason FROM instance CROSS JOIN job USING (pack_no, sequence)"
         " WHERE sop_hash = ? AND state = ?",
         (uid_hash(sop_instance_uid), JobState.PARKED),
     )
@@ -349,19 +378,24 @@ def retry(connection: Connection, now_ms: int) -> int:
     ).rowcount
 
 
-def unaccounted(connection: Connection) -> list[tuple[PackId, int]]:
+def unaccounted(connection: Connection, safe_copies: int) -> list[tuple[PackId, int]]:
     """Every copy here that is neither committed nor has a job: its pack and sequence.
 
     Reads the whole index; from a reader, so that nobody waits for it.
+
+    Args:
+        connection: from `Database.reader`.
+        safe_copies: how many verified copies make a commitment.
     """
     rows = connection.execute(
         "SELECT pack_id, instance.sequence FROM instance JOIN pack USING (pack_no)"
         " WHERE pack.state <> ? AND NOT EXISTS (SELECT 1 FROM safe"
         " WHERE safe.sop_hash = instance.sop_hash"
-        " AND safe.dataset_sha256 = instance.dataset_sha256)"
+        " AND safe.dataset_sha256 = instance.dataset_sha256"
+        " AND safe.transfer_syntax_no = instance.transfer_syntax_no AND copies >= ?)"
         " AND NOT EXISTS (SELECT 1 FROM job WHERE job.pack_no = instance.pack_no"
         " AND job.sequence = instance.sequence)",
-        (PackState.EVICTED,),
+        (PackState.EVICTED, safe_copies),
     )
     return [(PackId(pack_id), int(sequence)) for pack_id, sequence in rows]
 
@@ -372,15 +406,13 @@ def reconcile(
     """Give copies that are `unaccounted` for a doubtful job each.
 
     At start, and after a rebuild: whether they were sent is not known, so they ask before they are
-    sent. One that got a job or a commitment meanwhile is left as it is.
+    sent. One that got a job meanwhile is left as it is.
     """
     connection.executemany(
-        "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, state, urgency,"
-        " queued_at_ms, due_at_ms) SELECT ?, pack_no, instance.sequence, study_no, ?, ?,"
-        " received_at_ms, 0 FROM instance JOIN pack USING (pack_no) JOIN series USING (series_no)"
-        " WHERE pack_id = ? AND instance.sequence = ? AND NOT EXISTS (SELECT 1 FROM safe"
-        " WHERE safe.sop_hash = instance.sop_hash"
-        " AND safe.dataset_sha256 = instance.dataset_sha256)",
+        "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, series_no, state,"
+        " urgency, queued_at_ms, due_at_ms) SELECT ?, pack_no, instance.sequence, study_no,"
+        " series_no, ?, ?, received_at_ms, 0 FROM pack JOIN instance USING (pack_no)"
+        " JOIN series USING (series_no) WHERE pack_id = ? AND instance.sequence = ?",
         [
             (destination, JobState.DOUBTFUL, Urgency.BACKFILL, pack_id.value, sequence)
             for pack_id, sequence in copies
@@ -399,34 +431,43 @@ def take_over(source: Connection, target: Connection) -> None:
     )
     target.executemany(
         "INSERT OR IGNORE INTO job (destination, state, urgency, queued_at_ms, due_at_ms, tries,"
-        " reason, pack_no, sequence, study_no) SELECT ?, ?, ?, ?, ?, ?, ?, instance.pack_no,"
-        " instance.sequence, study_no FROM instance JOIN pack USING (pack_no)"
-        " JOIN series USING (series_no) WHERE pack_id = ? AND instance.sequence = ?"
-        " AND NOT EXISTS (SELECT 1 FROM safe WHERE safe.sop_hash = instance.sop_hash"
-        " AND safe.dataset_sha256 = instance.dataset_sha256)",
+        " reason, pack_no, sequence, study_no, series_no) SELECT ?, ?, ?, ?, ?, ?, ?,"
+        " instance.pack_no, instance.sequence, study_no, series_no FROM pack"
+        " JOIN instance USING (pack_no) JOIN series USING (series_no)"
+        " WHERE pack_id = ? AND instance.sequence = ?",
         rows.fetchall(),
     )
+
+
+# A job is named by its pack's id: numbers of packs are others in a rebuilt index.
+_OF_JOB: Final = (
+    "pack_no = (SELECT pack_no FROM pack WHERE pack_id = ?) AND sequence = ? AND destination = ?"
+)
+
+
+def _key(destination: str, job: Job) -> tuple[str, int, str]:
+    return job.pack_id.value, job.sequence, destination
 
 
 def _each(
     connection: Connection, destination: str, jobs: Sequence[Job], change: str, value: int
 ) -> None:
     connection.executemany(
-        f"UPDATE job SET {change} WHERE destination = ? AND pack_no = ? AND sequence = ?",  # noqa: S608 - our own words
-        [(value, destination, job.pack_no, job.sequence) for job in jobs],
+        f"UPDATE job SET {change} WHERE {_OF_JOB}",  # noqa: S608 - our own words
+        [(value, *_key(destination, job)) for job in jobs],
     )
 
 
 def _jobs(rows: Iterable[Row]) -> list[Job]:
     return [
         Job(
-            pack_no=row[0],
+            pack_id=PackId(row[0]),
             sequence=row[1],
-            pack_id=PackId(row[2]),
-            study_no=row[3],
-            tries=row[4],
-            sop_class_uid=row[5],
-            sop_instance_uid=unpack_uid(row[6]),
+            study_instance_uid=unpack_uid(row[2]),
+            tries=row[3],
+            sop_class_uid=row[4],
+            sop_instance_uid=unpack_uid(row[5]),
+            transfer_syntax_uid=row[6],
             sha256=row[7],
         )
         for row in rows

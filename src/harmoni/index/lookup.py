@@ -118,10 +118,11 @@ def knows_study(connection: Connection, study_instance_uid: str) -> bool:
     return row is not None
 
 
-def knows_series(connection: Connection, series_instance_uid: str) -> bool:
-    """Whether there is a row of a series."""
+def knows_series(connection: Connection, study_instance_uid: str, series_instance_uid: str) -> bool:
+    """Whether there is a row of a series of a study."""
     row = connection.execute(
-        "SELECT 1 FROM series WHERE uid = ?", (pack_uid(series_instance_uid),)
+        "SELECT 1 FROM series JOIN study USING (study_no) WHERE series.uid = ? AND study.uid = ?",
+        (pack_uid(series_instance_uid), pack_uid(study_instance_uid)),
     ).fetchone()
     return row is not None
 

@@ -222,6 +222,7 @@ commitment_reference: Final = Table(
     Column("sop_instance_uid", Text, nullable=False),
     # The version that is meant, named by our own nodes only.
     Column("sha256", BLOB),
+    Column("version_syntax_uid", Text, nullable=False, server_default=text("''")),
     # A failure reason of PS3.3 C.14.1.1; null is committed, once the transaction is resolved.
     Column("failure_reason", Integer),
     sqlite_with_rowid=False,
@@ -241,6 +242,9 @@ safe: Final = Table(
     metadata,
     Column("sop_hash", Integer, primary_key=True),
     Column("dataset_sha256", BLOB, primary_key=True),
+    Column(
+        "transfer_syntax_no", ForeignKey("transfer_syntax.transfer_syntax_no"), primary_key=True
+    ),
     # Verified copies, and the sites that have them, joined by commas.
     Column("copies", Integer, nullable=False),
     Column("places", Text, nullable=False),
@@ -251,9 +255,11 @@ safe: Final = Table(
 job: Final = Table(
     "job",
     metadata,
-    Column("destination", Text, primary_key=True),
     Column("pack_no", ForeignKey("pack.pack_no"), primary_key=True),
     Column("sequence", Integer, primary_key=True),
+    Column("destination", Text, primary_key=True),
+    # Where its instance is found: the key of that table begins with the series.
+    Column("series_no", ForeignKey("series.series_no"), nullable=False),
     Column("study_no", ForeignKey("study.study_no"), nullable=False),
     Column("state", Text, nullable=False),
     Column("urgency", Integer, nullable=False),

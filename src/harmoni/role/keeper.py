@@ -108,6 +108,7 @@ class Keeper:
     def _keep(self, holding: Holding) -> dict[str, str]:
         hospital = str(holding.hospital)
         holding.index.flush_if_changed()
+        holding.forget_gone()
         finished, failures = holding.sealer.finish_free()
         for each in finished:
             if each.sealed is not None:

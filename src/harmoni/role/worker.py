@@ -199,6 +199,7 @@ class Worker:
         for holding in self._node.opened():
             try:
                 holding.recorder.packs.retire_due()
+                holding.forget_gone()
             except HarmoniError as error:
                 # A locked or full index: the packs stay, and the next second tries again.
                 self._log.warning("packs not looked at", hospital=str(holding.hospital), why=error)

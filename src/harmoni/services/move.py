@@ -114,7 +114,7 @@ class _Move:
     def send(self, contexts: Sequence[ProposedContext], batch: Sequence[Outgoing]) -> None:
         """Send what one association can carry; count what could not be sent."""
         waiting = deque(batch)
-        while waiting and self._is_wanted():
+        while waiting and self._await(waiting[0]):
             try:
                 target = self._handler.connect(self._destination, contexts)
             except HarmoniError:
@@ -140,13 +140,18 @@ class _Move:
             raise self._lost
         return self._progress.finish()
 
+    def _await(self, outgoing: Outgoing) -> bool:
+        """Wait until an instance can be sent; False when nobody wants it any more."""
+        while self._is_wanted():
+            if outgoing.wait(exchange.TICK_S):
+                return True
+        return False
+
     def _send_on(self, target: Channel, waiting: deque[Outgoing]) -> None:
         """Send until nothing waits any more; what is not settled yet stays in `waiting`."""
         while waiting and self._is_wanted():
             outgoing = waiting[0]
-            while self._is_wanted() and not outgoing.wait(exchange.TICK_S):
-                pass
-            if not self._is_wanted():
+            if not self._await(outgoing):
                 return
             context = storage_scu.find_context(
                 target, outgoing.sop_class_uid, outgoing.transfer_syntax_uid

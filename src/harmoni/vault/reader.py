@@ -161,6 +161,13 @@ class PackReader:
                 self._opened.move_to_end(pack_id)
             return opened
 
+    def forget_gone(self) -> None:
+        """Let go of packs that have no name any more; whoever reads one reads it to its end."""
+        with self._lock:
+            for pack_id, opened in list(self._opened.items()):
+                if opened.file.is_removed():
+                    del self._opened[pack_id]
+
     def _open(self, pack_id: PackId) -> OpenedPack:
         # Sealed first; a pack that is sealed between the two looks is met by the third.
         names = (self._layout.sealed_pack(pack_id), self._layout.open_pack(pack_id))

@@ -1,9 +1,10 @@
+import io
 import shutil
 import time
 
 import pytest
 
-from gateway_ends import LOG, ArchiveEnd, GatewayEnd
+from gateway_ends import ArchiveEnd, GatewayEnd
 from harmoni.audit.event import Participant
 from harmoni.demo import system
 from harmoni.gateway.centre import Centre, Line
@@ -12,9 +13,16 @@ from harmoni.gateway.house import House
 from harmoni.gateway.standing import Standing
 from harmoni.role.handlers import alarm_in
 from harmoni.role.trail import AuditDoor, Trail
+from harmoni.runtime import log
 from harmoni.runtime.clock import SystemClock
 from harmoni.runtime.metrics import Metrics
 from harmoni.testing import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """A log that no other test has closed."""
+    log.configure(level="info", stream=io.StringIO())
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +56,7 @@ def gateway(centre):
     [house] = centre.houses
     clock = FakeClock(now_ms=int(time.time() * 1000))
     node = House(house.gateway, house.config_path, "w0", clock)
+    node.note_complete()
     door = AuditDoor(node.open_spool, clock)
 
     trail = Trail(door, Participant(hospital="hospital-a"))
@@ -64,10 +73,10 @@ def gateway(centre):
             centre=way,
             line=line,
             trail=trail,
-            log=LOG,
+            log=log.get(),
             metrics=Metrics(),
-            alarm=alarm_in(LOG),
+            alarm=alarm_in(log.get()),
             linger_s=0.0,
         ),
-        standing=Standing(house=node, centre=way, line=line, log=LOG, metrics=Metrics()),
+        standing=Standing(house=node, centre=way, line=line, log=log.get(), metrics=Metrics()),
     )

@@ -9,13 +9,15 @@ from harmoni.audit.event import Act
 from harmoni.dicom.identifier import QueryLevel, compose_query
 from harmoni.gateway.catalogue import Listed
 from harmoni.gateway.fetch import MOST_UIDS, requests
+from harmoni.gateway.union import merge
+from harmoni.index import lookup
 from harmoni.index.find import (
     NUMBER_OF_PATIENT_RELATED_INSTANCES,
     NUMBER_OF_SERIES_RELATED_INSTANCES,
     NUMBER_OF_STUDY_RELATED_INSTANCES,
     NUMBER_OF_STUDY_RELATED_SERIES,
 )
-from harmoni.model.errors import Unreachable
+from harmoni.model.errors import HarmoniError, OutOfResources, Unreachable
 from harmoni.vault import custody
 
 PATIENT, STUDY, SERIES, SOP = 0x0010_0020, 0x0020_000D, 0x0020_000E, 0x0008_0018
@@ -274,3 +276,124 @@ def audited(house):
         for name in spool.names(house.files)
         for entry in spool.read(house.files, name, key)
     ]
+
+
+def spoil(archive, number):
+    """Damage an instance in the middle of its data, at the centre."""
+    with archive.holding.index.reader() as connection:
+        [held] = lookup.versions(connection, houses.uid(number))
+    [path] = [
+        path
+        for path in archive.site.files.path("packs").glob("*/p/*/*.tar")
+        if path.stem == str(held.location.pack_id)
+    ]
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(held.location.offset + held.location.size_bytes // 2)
+        file.write(b"\xff" * 16)
+
+
+def test_one_that_is_damaged_at_the_centre_keeps_no_other_from_coming(gateway, archive):
+    pixels = bytes(3 << 20)
+    for number in (1, 2, 3):
+        gateway.store(number, data=houses.data_set(number, pixels=pixels))
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+    archive.seal()
+    spoil(archive, 1)
+    plan = gateway.retrieving(gateway.asker()).plan(whole_study())
+    came, failed = set(), set()
+    for each in plan:
+        assert each.wait(60)
+        try:
+            assert b"".join(bytes(chunk) for chunk in each.open()).endswith(pixels)
+            came.add(each.sop_instance_uid)
+        except HarmoniError:
+            failed.add(each.sop_instance_uid)
+
+    assert failed == {houses.uid(1)}
+    assert came == {houses.uid(2), houses.uid(3)}
+
+
+def test_what_is_let_go_of_after_it_was_planned_comes_from_the_centre(gateway, archive):
+    gateway.store(1, 2)
+    gateway.deliver(archive)
+    gateway.seal()
+    plan = gateway.retrieving(gateway.asker()).plan(whole_study())
+    gateway.holding.let_go.evict(houses.STUDY)
+
+    got = [b"".join(bytes(chunk) for chunk in each.open()) for each in plan]
+
+    assert got == [houses.data_set(1), houses.data_set(2)]
+
+
+def test_a_patient_moves_as_many_studies_as_there_are_places_for(gateway, archive):
+    studies = [f"{houses.STUDY}{number}" for number in range(6)]
+    for number, study in enumerate(studies, 1):
+        store(archive.holding, number, houses.data_set(number, study=study, series=f"{study}.1"))
+    query = compose_query("PATIENT", QueryLevel.PATIENT, {PATIENT: "4711"})
+
+    assert len(retrieve(gateway, query)) == len(studies)
+
+
+def test_the_same_bytes_in_another_syntax_are_not_taken_for_what_is_wanted(gateway, archive):
+    gateway.store(1)
+    [held] = gateway.versions(1)
+    wanted = Listed(
+        study_instance_uid=houses.STUDY,
+        series_instance_uid=houses.SERIES,
+        sop_class_uid=houses.CT,
+        sop_instance_uid=houses.uid(1),
+        transfer_syntax_uid="1.2.840.10008.1.2.4.70",
+        sha256=held.identity.sha256,
+    )
+    fetch = gateway.asker().fetches.fetch([wanted])[houses.uid(1)]
+
+    assert fetch.wait(houses.uid(1), 30)
+    with pytest.raises(HarmoniError):
+        fetch.held(houses.uid(1))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_only_a_gateway_that_was_there_from_the_beginning_answers_alone(gateway, known):
+    if not known:
+        gateway.house.files.remove("stubs.complete")
+    gateway.store(1)
+    if known:
+        assert len(answers(gateway, of_study())) == 1
+    else:
+        with pytest.raises(Unreachable):
+            answers(gateway, of_study())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_gateway_knows_all_where_the_centre_had_nothing_when_they_met(gateway, archive, before):
+    gateway.house.files.remove("stubs.complete")
+    if before:
+        store(archive.holding, 1)
+
+    gateway.standing._meet()
+
+    assert gateway.house.knows_all is not before
+
+
+def test_patients_of_two_issuers_are_two_and_nobody_is_lost(gateway, archive):
+    query = compose_query("PATIENT", QueryLevel.PATIENT, {PATIENT: "*"})
+    here = [{PATIENT: "1"}, {PATIENT: ""}, {PATIENT: ""}]
+    there = [{PATIENT: "1"}, {PATIENT: "1"}, {PATIENT: "2"}, {PATIENT: ""}]
+
+    merged = merge(query, here, there)
+
+    assert sorted(each.values[PATIENT] for each in merged) == ["", "", "1", "1", "2"]
+
+
+def test_a_query_with_too_many_matches_at_the_centre_is_not_called_an_outage(gateway, archive):
+    asker = gateway.asker()
+
+    def act(_):
+        raise OutOfResources("more matches than it tells")
+
+    with pytest.raises(OutOfResources):
+        asker.ask(act)
+    assert asker.ask(lambda asked: asked.answers(of_study())) == []

@@ -39,6 +39,7 @@ def committed(gateway, *numbers, copies=1):
                 {
                     "sop_instance_uid": held.sop_instance_uid,
                     "sha256": held.identity.sha256.hex(),
+                    "transfer_syntax": held.identity.transfer_syntax_uid,
                 }
                 for number in numbers
                 for held in gateway.versions(number)

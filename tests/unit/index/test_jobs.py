@@ -21,8 +21,10 @@ def record(connection, *instances, **how):
     ingest.record(connection, instances, TERMS, **how)
 
 
-def lease(connection, now_ms=NOW, until_ms=LATER, most=100):
-    return jobs.lease(connection, CENTRE, now_ms=now_ms, until_ms=until_ms, most=most)
+def lease(connection, now_ms=NOW, until_ms=LATER, most=100, in_hand=()):
+    return jobs.lease(
+        connection, CENTRE, now_ms=now_ms, until_ms=until_ms, most=most, in_hand=in_hand
+    )
 
 
 def uids(taken):
@@ -45,7 +47,11 @@ def commitment(instances, *, by=CENTRE, copies=1, places=("dc1",), sequence=0):
             "copies": copies,
             "places": list(places),
             "instances": [
-                {"sop_instance_uid": each.sop_instance_uid, "sha256": each.identity.sha256.hex()}
+                {
+                    "sop_instance_uid": each.sop_instance_uid,
+                    "sha256": each.identity.sha256.hex(),
+                    "transfer_syntax": each.identity.transfer_syntax_uid,
+                }
                 for each in instances
             ],
             "transaction": "1.2",
@@ -77,8 +83,11 @@ def test_a_lease_takes_one_study_and_nobody_else_gets_it_meanwhile(connection):
 
     assert uids(lease(connection)) == ["1.2.3.4", "1.2.3.5"]
     record(connection, instance("1.2.3.6", sequence=2))
-    assert uids(lease(connection)) == ["1.2.9.1"]
-    assert lease(connection) == []
+    assert uids(lease(connection, in_hand=["1.2.3"])) == ["1.2.9.1"]
+    assert lease(connection, in_hand=["1.2.3", "1.2.9"]) == []
+    assert not jobs.is_due(connection, CENTRE, NOW, ["1.2.3", "1.2.9"])
+    more = jobs.lease_more(connection, CENTRE, "1.2.3", now_ms=NOW, until_ms=LATER, most=100)
+    assert uids(more) == ["1.2.3.6"]
     assert uids(lease(connection, now_ms=LATER)) == ["1.2.3.4", "1.2.3.5", "1.2.3.6"]
 
 
@@ -213,11 +222,11 @@ def test_what_has_neither_a_commitment_nor_a_job_asks_before_it_is_sent(connecti
     ingest.record(connection, [safe, lost])
     ingest.record_facts(connection, [commitment([safe])], TERMS)
 
-    jobs.reconcile(connection, CENTRE, jobs.unaccounted(connection))
+    jobs.reconcile(connection, CENTRE, jobs.unaccounted(connection, 1))
     assert states(connection) == {JobState.DOUBTFUL: 1}
     assert lease(connection, now_ms=LATER) == []
     assert uids(ask(connection, NOW)) == ["1.2.3.5"]
-    assert jobs.unaccounted(connection) == []
+    assert jobs.unaccounted(connection, 1) == []
 
 
 def test_jobs_are_taken_over_by_a_rebuilt_index_as_they_stand(database, new_database):
@@ -243,3 +252,68 @@ def test_the_depth_says_since_when_the_oldest_waits(connection):
 
 def test_urgency_orders_commitment_before_today_before_back_fill():
     assert Urgency.COMMITMENT < Urgency.TODAY < Urgency.BACKFILL
+
+
+def test_the_same_bytes_in_another_transfer_syntax_are_another_version(connection):
+    sent, relabelled = instance(), instance(pack=2, syntax="1.2.840.10008.1.2.4.70")
+    record(connection, sent, relabelled)
+    ingest.record_facts(connection, [commitment([sent])], TERMS)
+
+    [left] = lease(connection)
+    assert left.transfer_syntax_uid == "1.2.840.10008.1.2.4.70"
+    record(connection, instance(pack=3, syntax="1.2.840.10008.1.2.4.70"))
+    assert states(connection) == {JobState.QUEUED: 2}
+
+
+def test_too_few_copies_end_no_job_and_enough_do(connection):
+    terms = Terms(destination=CENTRE, safe_copies=2)
+    ingest.record(connection, [instance()], terms)
+    ingest.record_facts(connection, [commitment([instance()], copies=1)], terms)
+    assert states(connection) == {JobState.QUEUED: 1}
+
+    two = commitment([instance()], copies=2, places=["dc1", "dc2"], sequence=1)
+    ingest.record_facts(connection, [two], terms)
+    assert states(connection) == {}
+
+
+def test_a_study_of_any_size_is_asked_about_to_its_end(connection):
+    record(connection, *(instance(f"1.2.3.4.{n}", sequence=n) for n in range(5)))
+    jobs.sent(connection, CENTRE, lease(connection), NOW)
+    asked = []
+    while due := jobs.to_ask(connection, CENTRE, now_ms=NOW, most=2):
+        jobs.asked(connection, CENTRE, due, again_at_ms=LATER)
+        asked += uids(due)
+
+    assert sorted(asked) == [f"1.2.3.4.{n}" for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c: jobs.hasten(c, ["1.2.3.4"]),
+        lambda c: jobs.reasons(c, "1.2.3.4"),
+        lambda c: jobs.open_in(c, pack_id(1)),
+        lambda c: jobs.lease_more(c, CENTRE, "1.2.3", now_ms=NOW, until_ms=LATER, most=500),
+        lambda c: jobs.to_ask(c, CENTRE, now_ms=NOW, most=500),
+        lambda c: jobs.is_due(c, CENTRE, NOW),
+    ],
+)
+def test_no_question_about_jobs_reads_them_all(connection, act):
+    record(connection, instance())
+
+    class Explaining:
+        """Runs each statement, and first asks how the database would."""
+
+        def execute(self, sql, parameters=()):
+            if not sql.startswith("INSERT"):
+                plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+                told = [str(row[3]) for row in plan]
+                assert not [step for step in told if step.startswith("SCAN") and "job" in step], sql
+                assert not [step for step in told if step.startswith("SCAN instance")], sql
+            return connection.execute(sql, parameters)
+
+        def executemany(self, sql, rows):
+            for row in rows:
+                self.execute(sql, row)
+
+    act(Explaining())

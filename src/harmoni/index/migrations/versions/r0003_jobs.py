@@ -8,21 +8,30 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Three tables, empty: only a gateway fills them."""
+    """Three tables, empty: only a gateway fills them. A reference may name the syntax it means."""
     op.create_table(
         "safe",
         sa.Column("sop_hash", sa.Integer(), nullable=False),
         sa.Column("dataset_sha256", sa.BLOB(), nullable=False),
+        sa.Column("transfer_syntax_no", sa.Integer(), nullable=False),
         sa.Column("copies", sa.Integer(), nullable=False),
         sa.Column("places", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("sop_hash", "dataset_sha256", name=op.f("pk_safe")),
+        sa.ForeignKeyConstraint(
+            ["transfer_syntax_no"],
+            ["transfer_syntax.transfer_syntax_no"],
+            name=op.f("fk_safe_transfer_syntax_no"),
+        ),
+        sa.PrimaryKeyConstraint(
+            "sop_hash", "dataset_sha256", "transfer_syntax_no", name=op.f("pk_safe")
+        ),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "job",
-        sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("pack_no", sa.Integer(), nullable=False),
         sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("series_no", sa.Integer(), nullable=False),
         sa.Column("study_no", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("urgency", sa.Integer(), nullable=False),
@@ -32,9 +41,14 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("reason", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.ForeignKeyConstraint(["pack_no"], ["pack.pack_no"], name=op.f("fk_job_pack_no")),
+        sa.ForeignKeyConstraint(["series_no"], ["series.series_no"], name=op.f("fk_job_series_no")),
         sa.ForeignKeyConstraint(["study_no"], ["study.study_no"], name=op.f("fk_job_study_no")),
-        sa.PrimaryKeyConstraint("destination", "pack_no", "sequence", name=op.f("pk_job")),
+        sa.PrimaryKeyConstraint("pack_no", "sequence", "destination", name=op.f("pk_job")),
         sqlite_with_rowid=False,
+    )
+    op.add_column(
+        "commitment_reference",
+        sa.Column("version_syntax_uid", sa.Text(), server_default=sa.text("''"), nullable=False),
     )
     op.create_table(
         "access",

@@ -1,17 +1,22 @@
 """A whole HARMONI for tests: hospitals with a gateway each, and their archive, all running.
 
-The hospital's side is played in clear text by whoever a test likes; `pacs` is a storage SCP of ours
-that keeps what arrives, on the port of a registered peer.
+The hospital's side is played in clear text by whoever a test likes; `listening` is a node of
+pynetdicom's that keeps what arrives, on the port of a registered peer.
 """
 
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.presentation import StoragePresentationContexts
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 import archive_role
 import centre as archives
@@ -20,7 +25,8 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.demo import serve, system
 from harmoni.demo.processes import Role
 from harmoni.demo.requestor import Requestor, gateway_of
-from harmoni.demo.system import Centre, House
+from harmoni.demo.samples import Sample
+from harmoni.demo.system import Centre, House, Peer
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.gateway import operate
 from harmoni.gateway.house import House as Gateway
@@ -144,6 +150,25 @@ class Whole:
         house = self.house(hospital)
         archives.rebuild(house.config_path, house)
 
+    def request_commitment(
+        self, samples: Sequence[Sample], hospital: str = "hospital-a"
+    ) -> tuple[int, str]:
+        """Ask the gateway for commitment and leave; the status, and the transaction."""
+        wanted = Dataset()
+        wanted.TransactionUID = f"2.25.{uuid.uuid4().int}"
+        wanted.ReferencedSOPSequence = []
+        for sample in samples:
+            reference = Dataset()
+            reference.ReferencedSOPClassUID = sample.sop_class_uid
+            reference.ReferencedSOPInstanceUID = sample.sop_instance_uid
+            wanted.ReferencedSOPSequence.append(reference)
+        contexts = [(StorageCommitmentPushModel, [ImplicitVRLittleEndian])]
+        with self.associated(contexts, hospital=hospital) as association:
+            answer, _ = association.send_n_action(
+                wanted, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+        return answer.Status, wanted.TransactionUID
+
     def restart(self, hospital: str = "hospital-a", *settings: str) -> None:
         """Start the gateway anew, with other settings, `section.key=value` each."""
         path = self.house(hospital).config_path
@@ -233,6 +258,24 @@ class Pacs:
         with self.changed:
             assert self.changed.wait_for(found, timeout_s), "no report came"
             return found()
+
+
+@contextmanager
+def listening(peer: Peer) -> Iterator[Pacs]:
+    """A registered node of a hospital that the gateway calls: for images, and for reports."""
+    pacs = Pacs()
+    entity = AE(ae_title=peer.ae_title)
+    entity.supported_contexts = StoragePresentationContexts
+    entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    server = entity.start_server(
+        (HOST, peer.port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, pacs.take), (evt.EVT_N_EVENT_REPORT, pacs.report)],
+    )
+    try:
+        yield pacs
+    finally:
+        server.shutdown()
 
 
 @contextmanager

@@ -68,9 +68,19 @@ class Whole:
         house = self.house(hospital)
         return Gateway(house.gateway, house.config_path, "beside", SystemClock())
 
+    @contextmanager
+    def _operating(self, hospital: str) -> Iterator[Gateway]:
+        """The same for the length of one command, after which no file is open any more."""
+        gateway = self.beside(hospital)
+        try:
+            yield gateway
+        finally:
+            gateway.own.index.database().close()
+
     def evict(self, hospital: str = "hospital-a", study: str | None = None) -> list[Evicted]:
         """Let the gateway forget what is safe at the centre."""
-        return list(operate.evict(self.beside(hospital), study, lambda *_: None))
+        with self._operating(hospital) as gateway:
+            return list(operate.evict(gateway, study, lambda *_: None))
 
     def let_go(self, hospital: str = "hospital-a") -> None:
         """Wait until everything is safe at the centre and the gateway holds no copy of it."""
@@ -93,14 +103,15 @@ class Whole:
 
     def packs(self, hospital: str = "hospital-a") -> list[Path]:
         """The files of the gateway's sealed packs of instances."""
-        with self.beside(hospital).own.index.reader() as connection:
+        with self._operating(hospital) as gateway, gateway.own.index.reader() as connection:
             sealed = packs.packs_in(connection, PackState.SEALED)
         names = {f"{row.pack_id}.tar" for row in sealed if row.kind is PackKind.INSTANCES}
         return [path for path in self.data(hospital).glob("packs/*/p/*/*") if path.name in names]
 
     def waiting(self, hospital: str = "hospital-a") -> dict[str, int]:
         """What `harmoni queue list` counts, without what it counts none of."""
-        by_state = operate.queue(self.beside(hospital)).by_state
+        with self._operating(hospital) as gateway:
+            by_state = operate.queue(gateway).by_state
         return {state: count for state, count in by_state.items() if count}
 
     def await_committed(self, hospital: str = "hospital-a", deadline_s: float = 60.0) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 import centre
+import whole
 from harmoni.dicom.dimse import Command, CommandField
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.dicom.pdu import ProposedContext
@@ -62,10 +63,10 @@ def found_below(folder):
     return found
 
 
-@pytest.fixture
-def volume(tmp_path):
-    """A data directory on an ext4 volume in a file; None where none can be mounted."""
-    data = tmp_path / "centre" / "dc1" / "data"
+@pytest.fixture(params=["dc1/data"])
+def volume(request, tmp_path):
+    """A role's data directory on an ext4 volume in a file, which only root can mount."""
+    data = tmp_path / "centre" / request.param
     data.mkdir(parents=True)
     image = tmp_path / "volume"
     with image.open("wb") as file:
@@ -170,5 +171,29 @@ def test_no_file_of_the_archive_and_no_block_of_its_volume_shows_a_patient(volum
         assert found_below(archive.data) == {}
     log = tmp_path / "centre" / "dc1" / "archive.log"
     assert found_in(log) == set()
+    os.sync()
+    assert found_in(volume) == set()
+
+
+@pytest.mark.parametrize("volume", ["hospital-a/gateway/data"], indirect=True)
+def test_no_file_of_a_gateway_and_no_block_of_its_volume_shows_a_patient(volume, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    samples = planted(files)
+    large, question = samples[-1], {0x0010_0010: NAME, 0x0020_000D: ""}
+    with whole.running(tmp_path / "centre", settings=["gateway.workers=1"]) as running:
+        assert not running.requestor().store(samples, lambda _: None)
+        assert found_below(running.data()) == {}  # received, and being forwarded
+        running.await_committed()
+        assert len(running.ask(QueryLevel.STUDY, question)[1]) == 1
+        running.evict_all()
+        assert found_below(running.data()) == {}  # stubs, and manifests in events
+        got = running.requestor().get(STUDY, samples)
+        assert got[large.sop_instance_uid].sha256 == large.sha256
+        assert found_below(running.data()) == {}  # fetched
+        running.await_committed()
+        running.rebuild()
+        assert found_below(running.data()) == {}
+        assert not {needle for needle in NEEDLES if needle in running.log().encode()}
     os.sync()
     assert found_in(volume) == set()

@@ -159,6 +159,27 @@ def test_a_study_for_which_a_peer_waits_is_asked_about_at_once(connection):
     assert len(ask(connection, NOW)) == 1
 
 
+def test_what_is_sent_after_a_study_was_asked_about_does_not_wait_for_that_report(connection):
+    record(connection, instance("1.2.3.4"), instance("1.2.3.5", sequence=1))
+    first, second = lease(connection)
+    jobs.sent(connection, CENTRE, [first], NOW)
+    jobs.asked(connection, CENTRE, [first], again_at_ms=NOW + 900_000)
+    jobs.sent(connection, CENTRE, [second], NOW + 300)
+
+    assert ask(connection, NOW + 299) == []
+    assert uids(ask(connection, NOW + 300)) == ["1.2.3.5"]
+
+
+def test_more_than_one_request_holds_is_asked_about_at_once(connection):
+    record(connection, instance("1.2.3.4"), instance("1.2.3.5", sequence=1))
+    jobs.sent(connection, CENTRE, lease(connection), NOW)
+    (first,) = jobs.to_ask(connection, CENTRE, now_ms=NOW, most=1)
+    jobs.asked(connection, CENTRE, [first], again_at_ms=NOW + 900_000)
+
+    (second,) = jobs.to_ask(connection, CENTRE, now_ms=NOW, most=1)
+    assert second.sop_instance_uid != first.sop_instance_uid
+
+
 def test_what_was_asked_is_asked_again_when_no_report_comes_and_not_before(connection):
     record(connection, instance())
     jobs.sent(connection, CENTRE, lease(connection), NOW)

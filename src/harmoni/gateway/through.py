@@ -33,7 +33,6 @@ from harmoni.services.storage_scu import Outgoing
 
 _T = TypeVar("_T")
 
-_LOOK_S: Final = 1.0
 _REST_S: Final = 10.0
 """After the centre did not answer, queries are answered without it for so long."""
 
@@ -180,29 +179,21 @@ class ThroughRetrieving:
         self._touch({held.study_instance_uid for held in known})
         missing = [_listed(held) for held in known if not held.sound] + (more or [])
         fetches = self._asker.fetches.fetch(missing) if missing else {}
-        here = {held.sop_instance_uid: held for held in known if held.sound}
-        plan: list[Outgoing] = [
-            _Here(
-                self._holding,
-                held,
-                self._trail,
-                self._alarm,
-                destination,
-                fetches=self._asker.fetches,
-            )
-            for held in here.values()
-        ]
-        plan += [
-            Fetchable(
+        here = [(_listed(held), held) for held in known if held.sound]
+        plan: list[Obtainable] = []
+        for wanted, held in (*here, *((each, None) for each in missing)):
+            outgoing = Obtainable(
                 wanted=wanted,
-                fetch=fetches[wanted.sop_instance_uid],
+                held=held,
+                fetch=fetches.get(wanted.sop_instance_uid),
+                fetches=self._asker.fetches,
+                plan=plan,
                 holding=self._holding,
                 trail=self._trail,
                 alarm=self._alarm,
                 destination=destination,
             )
-            for wanted in missing
-        ]
+            plan.append(outgoing)
         return plan
 
     def _touch(self, studies: set[str]) -> None:
@@ -220,31 +211,17 @@ class ThroughRetrieving:
         return self._connect(destination, contexts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Here(Retrievable):
-    """An instance that is here, unless its pack is let go of before its turn comes."""
-
-    fetches: Fetches
-
-    def open(self) -> Iterator[memoryview]:
-        """Give the data set from here, or else from the centre."""
-        if self.holding.is_here(self.held):
-            yield from Retrievable.open(self)
-            return
-        wanted = _listed(self.held)
-        fetch = self.fetches.fetch([wanted])[wanted.sop_instance_uid]
-        while not fetch.wait(wanted.sop_instance_uid, _LOOK_S):
-            pass
-        held = fetch.held(wanted.sop_instance_uid)
-        yield from Retrievable(self.holding, held, self.trail, self.alarm, self.destination).open()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetchable:
-    """An instance that comes from the centre first (services.storage_scu.Outgoing)."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Obtainable:
+    """An instance that is here, or comes from the centre first (services.storage_scu.Outgoing)."""
 
     wanted: Listed
-    fetch: Fetch
+    held: Held | None
+    """The copy here, for as long as it stays."""
+    fetch: Fetch | None
+    fetches: Fetches
+    plan: Sequence["Obtainable"]
+    """Everything that the same retrieval gives, in its order."""
     holding: Holding
     trail: Trail
     alarm: Alarm
@@ -262,17 +239,28 @@ class Fetchable:
 
     @property
     def transfer_syntax_uid(self) -> str:
-        """The transfer syntax in which the centre holds it."""
+        """The transfer syntax in which it is held, here or at the centre."""
         return self.wanted.transfer_syntax_uid
 
     @property
     def size_bytes(self) -> int:
-        """Size of its data set in bytes; 0 as long as it is not here."""
+        """Size of its data set in bytes; 0 where only the centre knows it."""
         return self.wanted.size_bytes
 
+    @property
+    def gone(self) -> bool:
+        """Whether it was here when the retrieval was planned and was let go of since."""
+        return (
+            self.fetch is None
+            and self.held is not None
+            and not self.holding.is_here(self.held)
+        )
+
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it has arrived, or will not."""
-        return self.fetch.wait(self.sop_instance_uid, timeout_s)
+        """Wait until it is here, or will not come."""
+        if self.gone:
+            self._fetch_what_is_gone()
+        return self.fetch is None or self.fetch.wait(self.sop_instance_uid, timeout_s)
 
     def open(self) -> Iterator[memoryview]:
         """Give the data set from the local copy, in verified chunks.
@@ -280,8 +268,17 @@ class Fetchable:
         Raises:
             Unreachable, NotHeld, Damaged: it did not come, or cannot be given.
         """
-        held = self.fetch.held(self.sop_instance_uid)
+        held = self.held if self.fetch is None else self.fetch.held(self.sop_instance_uid)
+        assert held is not None
         yield from Retrievable(self.holding, held, self.trail, self.alarm, self.destination).open()
+
+    def _fetch_what_is_gone(self) -> None:
+        """Fetch this one and its followers that were let go of, too, all at once."""
+        rest = self.plan[self.plan.index(self) :]
+        gone = [each for each in rest if each.gone]
+        fetches = self.fetches.fetch([each.wanted for each in gone])
+        for each in gone:
+            each.fetch = fetches[each.sop_instance_uid]
 
 
 def _listed(held: Held) -> Listed:

@@ -41,6 +41,7 @@ from harmoni.sealing.pack import PackKind
 HOST = "127.0.0.1"
 SEAL_AFTER_S = 0.5
 LET_GO_S = 60.0
+_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,13 @@ class Pacs:
     reports: list[tuple[int, object]] = field(default_factory=list)
     """Event type and data set of each N-EVENT-REPORT."""
     changed: threading.Condition = field(default_factory=threading.Condition)
+    asked: threading.Event = field(default_factory=threading.Event)
+    """Set when the first instance has come."""
+    ready: threading.Event = field(default_factory=threading.Event)
+    """While it is not set no instance is answered."""
+
+    def __post_init__(self) -> None:
+        self.ready.set()
 
     @property
     def takes_reports(self) -> list[object]:
@@ -243,6 +251,8 @@ class Pacs:
 
     def take(self, event: evt.Event) -> int:
         """Keep an instance."""
+        self.asked.set()
+        assert self.ready.wait(_PATIENCE_S)
         with self.changed:
             self.received[str(event.request.AffectedSOPInstanceUID)] = (
                 str(event.context.transfer_syntax),

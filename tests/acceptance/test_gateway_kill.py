@@ -3,6 +3,7 @@
 `HARMONI_KILLS` says how many kills, `HARMONI_SEED` repeats a run.
 """
 
+import hashlib
 import os
 import random
 import signal
@@ -184,3 +185,30 @@ def test_a_fetch_that_was_killed_is_done_again_and_gives_every_instance(tmp_path
         running.await_committed()
         running.evict_all()
         assert_kept(running, study, wanted)
+
+
+def test_a_study_that_is_let_go_of_while_it_is_given_arrives_whole(tmp_path):
+    folder, study, source = tmp_path / "files", "1.2.3.4", random.Random(SEED)
+    folder.mkdir()
+    with whole.running(tmp_path / "all") as running:
+        samples = []
+        for first in (1, 4, 7):  # a pack each
+            samples += archives.write_instances(folder, study, [80_000] * 3, source, first)
+            assert not running.requestor().store(samples[-3:], lambda _: None)
+            running.await_committed()
+        moved, peer = [], running.house().peers[0]
+        with whole.listening(peer) as pacs:
+            pacs.ready.clear()
+            moving = threading.Thread(
+                target=lambda: moved.append(running.requestor().move(study, peer.ae_title))
+            )
+            moving.start()
+            assert pacs.asked.wait(60)
+            running.evict_all()
+            assert not running.packs()
+            pacs.ready.set()
+            moving.join(60)
+        assert moved == [len(samples)]
+        assert {uid: hashlib.sha256(data).digest() for uid, (_, data) in pacs.received.items()} == {
+            sample.sop_instance_uid: sample.sha256 for sample in samples
+        }

@@ -250,11 +250,7 @@ class Obtainable:
     @property
     def gone(self) -> bool:
         """Whether it was here when the retrieval was planned and was let go of since."""
-        return (
-            self.fetch is None
-            and self.held is not None
-            and not self.holding.is_here(self.held)
-        )
+        return self.fetch is None and self.held is not None and not self.holding.is_here(self.held)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it is here, or will not come."""

@@ -139,7 +139,7 @@ class Requestor:
         stored: Callable[[Sample], None],
     ) -> None:
         pairs = dict.fromkeys(sample.pair for sample in waiting)
-        with self._association(_storage_contexts(pairs)) as channel:
+        with self._association(storage_scu.contexts_of(pairs)) as channel:
             message_id = 0
             while waiting:
                 sample = waiting[-1]
@@ -230,7 +230,7 @@ class Requestor:
         """
         receiver = Receiver()
         for pairs in _groups(dict.fromkeys(sample.pair for sample in samples)):
-            contexts = (*_storage_contexts(pairs), *_service(uids.STUDY_ROOT_GET, len(pairs)))
+            contexts = (*storage_scu.contexts_of(pairs), *_service(uids.STUDY_ROOT_GET, len(pairs)))
             roles = [
                 RoleSelection(sop_class_uid=sop_class, scu=False, scp=True)
                 for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)
@@ -296,14 +296,6 @@ def _groups(pairs: Iterable[tuple[str, str]]) -> Iterator[Sequence[tuple[str, st
     every = list(pairs)
     for start in range(0, len(every), _MOST_PAIRS):
         yield every[start : start + _MOST_PAIRS]
-
-
-def _storage_contexts(pairs: Iterable[tuple[str, str]]) -> tuple[ProposedContext, ...]:
-    """One presentation context for each pair of class and syntax."""
-    return tuple(
-        ProposedContext(2 * number + 1, sop_class, (syntax,))
-        for number, (sop_class, syntax) in enumerate(pairs)
-    )
 
 
 def _service(sop_class: str, after: int = 0) -> tuple[ProposedContext, ...]:

@@ -11,7 +11,7 @@ from typing import Final
 from harmoni.config import GatewayConfig
 from harmoni.dicom.items import AsynchronousOperationsWindow, RoleSelection
 from harmoni.dicom.pdu import ProposedContext
-from harmoni.model.errors import HarmoniError, Refused
+from harmoni.model.errors import Refused
 from harmoni.net import client, tls
 from harmoni.net.driver import Channel
 from harmoni.policy.access import SITE_URI, Peer
@@ -92,8 +92,6 @@ class Line:
 
     def __init__(self) -> None:
         self._up = threading.Event()
-        self.why = "not tried yet"
-        """Why it is down; "" while it is up."""
 
     @property
     def is_up(self) -> bool:
@@ -102,12 +100,10 @@ class Line:
 
     def went_up(self) -> None:
         """The standing association is open."""
-        self.why = ""
         self._up.set()
 
-    def went_down(self, error: HarmoniError) -> None:
+    def went_down(self) -> None:
         """The standing association ended, or could not be opened."""
-        self.why = f"{error.code} {error}"
         self._up.clear()
 
     def wait(self, timeout_s: float) -> bool:

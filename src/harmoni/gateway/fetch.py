@@ -26,7 +26,7 @@ from harmoni.model.instance import Origin
 from harmoni.net.driver import AssociationEnded
 from harmoni.role.trail import AuditDoor, Trail
 from harmoni.runtime.log import Log
-from harmoni.services import acceptance, exchange, get
+from harmoni.services import acceptance, exchange, get, storage_scu
 from harmoni.services.storage import Incoming
 
 MOST_UIDS: Final = 900
@@ -166,12 +166,9 @@ class Fetch:
 
     def _fetch_pairs(self, pairs: Sequence[tuple[str, str]], wanted: Sequence[Listed]) -> None:
         contexts = [
-            ProposedContext(2 * number + 1, sop_class, (syntax,))
-            for number, (sop_class, syntax) in enumerate(pairs)
+            *storage_scu.contexts_of(pairs),
+            ProposedContext(2 * len(pairs) + 1, uids.STUDY_ROOT_GET, acceptance.SERVICE_SYNTAXES),
         ]
-        contexts.append(
-            ProposedContext(2 * len(pairs) + 1, uids.STUDY_ROOT_GET, acceptance.SERVICE_SYNTAXES)
-        )
         roles = [
             RoleSelection(sop_class_uid=sop_class, scu=False, scp=True)
             for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)

@@ -284,7 +284,7 @@ class Standing:
         say = self._log.error if trouble is DestinationTrouble.STANDING else self._log.warning
         say("the centre is away", why=f"{error.code} {error}", tries=self._tries)
         self._up.set(0)
-        self._line.went_down(error)
+        self._line.went_down()
         pause_s = delivery.destination_pause_s(trouble, self._tries, random.random())  # noqa: S311
         self._tries += 1
         self._ended.wait(pause_s)

@@ -23,6 +23,9 @@ from harmoni.role.trail import AuditDoor
 
 Progress = Callable[[int, int], None]
 
+# What was let go of was sealed before, and is at the centre.
+_SEALED: Final = frozenset({PackState.SEALED, PackState.EVICTED})
+
 _STUDY_TAGS: Final = {
     "PatientID": 0x0010_0020,
     "PatientName": 0x0010_0010,
@@ -102,7 +105,8 @@ def show_study(node: Node, hospital_id: str, study_uid: str) -> dict[str, object
     return facts | {
         "instances": len(held),
         "bytes": sum(each.identity.size_bytes for each in held),
-        "sealed": all(each.pack_state is PackState.SEALED for each in held),
+        "sealed": all(each.pack_state in _SEALED for each in held),
+        "evicted": sum(each.pack_state is PackState.EVICTED for each in held),
         "damaged": sum(each.damaged for each in held),
         "packs": by_pack,
     }

@@ -119,12 +119,16 @@ def batches(
     pairs = list(dict.fromkeys(_pair(outgoing) for outgoing in plan))
     for start in range(0, len(pairs), MAX_CONTEXTS):
         chosen = pairs[start : start + MAX_CONTEXTS]
-        contexts = tuple(
-            ProposedContext(2 * number + 1, sop_class, (syntax,))
-            for number, (sop_class, syntax) in enumerate(chosen)
-        )
         wanted = frozenset(chosen)
-        yield contexts, [outgoing for outgoing in plan if _pair(outgoing) in wanted]
+        yield contexts_of(chosen), [outgoing for outgoing in plan if _pair(outgoing) in wanted]
+
+
+def contexts_of(pairs: Iterable[tuple[str, str]]) -> tuple[ProposedContext, ...]:
+    """One presentation context for each pair of SOP class and transfer syntax; ids 1, 3, 5."""
+    return tuple(
+        ProposedContext(2 * number + 1, sop_class, (syntax,))
+        for number, (sop_class, syntax) in enumerate(pairs)
+    )
 
 
 def _pair(outgoing: Outgoing) -> tuple[str, str]:

@@ -1,7 +1,10 @@
 """Ports of the demo: free ones, remembered so that a resumed demo keeps them."""
 
+import itertools
 import json
+import random
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
@@ -10,6 +13,10 @@ from harmoni.net import server
 
 FILE: Final = "ports.json"
 HOST: Final = "127.0.0.1"
+_GIVEN: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_DYNAMIC: Final = 49152  # RFC 6335, where the system does not tell
+_FIRST_UNPRIVILEGED: Final = 1024
+_SPAN: Final = 12_000
 
 
 def settle(store: Filesystem, ours: Iterable[str], peers: Iterable[str]) -> Mapping[str, int]:
@@ -22,7 +29,7 @@ def settle(store: Filesystem, ours: Iterable[str], peers: Iterable[str]) -> Mapp
         peers: names of ports that others may listen to, perhaps already; they are never given up.
 
     Raises:
-        ConfigurationError: the remembered ports cannot be read.
+        ConfigurationError: the remembered ports cannot be read, or too few are free.
     """
     remembered = _read(store)
     kept = {name: remembered[name] for name in peers if name in remembered}
@@ -56,10 +63,24 @@ def _is_free(port: int) -> bool:
 
 
 def _free(count: int) -> list[int]:
-    """Ports that nobody listens to now, all different; nothing keeps them but chance."""
-    listeners = [server.listen(HOST, 0) for _ in range(count)]
+    """Ports that nobody listens to now, all different; nothing keeps them but chance.
+
+    They lie below those that the system gives to connections and to whoever asks for any port: of
+    those one would be taken sooner or later, before the peer listens whose it is.
+    """
+    end = _first_given()
+    candidates = list(range(max(end - _SPAN, _FIRST_UNPRIVILEGED), end))
+    # Not the generator that somebody may have seeded: two demos must not choose alike.
+    random.SystemRandom().shuffle(candidates)
+    found = list(itertools.islice(filter(_is_free, candidates), count))
+    if len(found) < count:
+        raise ConfigurationError(f"fewer than {count} ports below {end} are free; free some")
+    return found
+
+
+def _first_given() -> int:
+    """The lowest port that the system gives to whoever asks for none in particular."""
     try:
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
+        return int(_GIVEN.read_text().split()[0])
+    except OSError:
+        return _FIRST_DYNAMIC

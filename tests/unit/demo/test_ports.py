@@ -2,6 +2,7 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,14 @@ def test_ports_are_different_and_remembered(tmp_path):
     first = ports.settle(store, ours=["a", "b"], peers=["p"])
     assert len(set(first.values())) == 3
     assert ports.settle(store, ours=["a", "b"], peers=["p"]) == first
+
+
+def test_ports_are_none_that_the_system_gives_to_somebody_else(tmp_path):
+    """A connection that got a peer's port would keep the peer from listening there."""
+    text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    first, last = map(int, text.split())
+    settled = ports.settle(Filesystem(tmp_path), ours=["a", "b"], peers=["p", "q"])
+    assert [port for port in settled.values() if first <= port <= last] == []
 
 
 def test_a_port_of_ours_that_is_taken_is_given_up_and_a_peers_is_not(tmp_path):

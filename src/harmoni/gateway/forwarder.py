@@ -34,8 +34,8 @@ LINGER_S: Final = 2.0
 _LINGER_LOOK_S: Final = 0.2
 _MOST: Final = 500
 """Jobs that one lease takes."""
-_LEASE_MS: Final = 6 * 3_600_000
-"""Longer than the largest instance takes on a slow line. A forwarder that starts ends them all."""
+_LEASE_MS: Final = 600_000
+"""Frees what was not given back. What is under way is in hand, however long it takes."""
 _WRITTEN_EVERY: Final = 64
 """Outcomes that are written down together."""
 

@@ -22,8 +22,9 @@ FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 900.0
 """The longest pause of all, in seconds."""
 
-STANDING_PAUSE_S: Final = 60.0
-"""The pause where we are refused, in seconds."""
+DESTINATION_PAUSE_S: Final = 60.0
+"""The longest pause before a destination is looked for again, in seconds: one connection for all
+that waits, so that all of it goes on soon after the destination is back."""
 
 # 2 to this is beyond any pause; a larger exponent would leave the range of a float.
 _MAX_DOUBLINGS: Final = 64
@@ -168,8 +169,8 @@ def destination_pause_s(trouble: DestinationTrouble, tries: int, chance: float) 
     somebody has mended it: it gets a minute at once.
     """
     if trouble is DestinationTrouble.STANDING:
-        return STANDING_PAUSE_S
-    return pause_s(tries, chance)
+        return DESTINATION_PAUSE_S
+    return min(DESTINATION_PAUSE_S, pause_s(tries, chance))
 
 
 def _numbered(verdict: Verdict, number: int) -> Verdict:

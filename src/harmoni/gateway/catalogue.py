@@ -26,7 +26,7 @@ from harmoni.index.find import (
     NUMBER_OF_SERIES_RELATED_INSTANCES,
     NUMBER_OF_STUDY_RELATED_INSTANCES,
 )
-from harmoni.model.errors import OutOfResources, Refused, Unreachable
+from harmoni.model.errors import HarmoniError, OutOfResources, Refused, Unreachable
 from harmoni.model.header import (
     PATIENT_ID,
     SERIES_INSTANCE_UID,
@@ -215,9 +215,14 @@ def catalogue(centre: Centre, clock: Clock, timeout_s: float) -> Iterator[Catalo
         timeout_s: for the connection, and how long the centre may be silent then.
 
     Raises:
-        HarmoniError: the centre cannot be reached, or does not answer in time.
+        Unreachable: there is nobody, or somebody else.
+        HarmoniError: what is raised in the block; `AssociationEnded` where the centre went away.
     """
-    channel = centre.open(_CONTEXTS, timeout_s=timeout_s)
+    try:
+        channel = centre.open(_CONTEXTS, timeout_s=timeout_s)
+    except HarmoniError as error:
+        # Whoever answers there and is not the centre: the centre is away.
+        raise Unreachable(f"the centre cannot be asked: {error}") from error
     try:
         yield Catalogue(channel, clock, timeout_s)
     except BaseException:

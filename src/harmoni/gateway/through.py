@@ -22,7 +22,6 @@ from harmoni.holdings.holding import Holding
 from harmoni.index import packs
 from harmoni.index.lookup import Held
 from harmoni.model.errors import HarmoniError, Unreachable
-from harmoni.net.client import AssociationRejected
 from harmoni.net.driver import AssociationEnded, Channel
 from harmoni.policy.access import HospitalEntry, Peer
 from harmoni.role.handlers import Alarm, Connect, Finding, Retrievable
@@ -77,13 +76,13 @@ class Asker:
             try:
                 with catalogue(self._centre, clock, timeout_s) as asked:
                     return act(asked)
-            except (Unreachable, AssociationEnded, AssociationRejected) as failure:
+            except (Unreachable, AssociationEnded) as failure:
                 error = failure
             self._rests_until_s = clock.monotonic_s() + _REST_S
             self._log.error("the centre is away", why=f"{error.code} {error}")
         self._alone.inc()
         if not self.house.may_answer_alone():
-            raise Unreachable(f"the centre cannot be asked: {error}") from error
+            raise Unreachable(f"the gateway may not answer alone: {error}") from error
         return None
 
 

@@ -397,3 +397,21 @@ def test_a_query_with_too_many_matches_at_the_centre_is_not_called_an_outage(gat
     with pytest.raises(OutOfResources):
         asker.ask(act)
     assert asker.ask(lambda asked: asked.answers(of_study())) == []
+
+
+def test_somebody_else_in_the_centres_place_is_no_centre(gateway, centre, archive):
+    """The archive shows a hospital's certificate: the gateway answers as if nobody were there."""
+    archive.stop()
+    hospital = centre.houses[0].tls_files
+    section = archive.config.tls.model_copy(
+        update={"certificate": hospital.certificate, "key": hospital.key}
+    )
+    archive.config = archive.config.model_copy(update={"tls": section})
+    archive.start()
+    gateway.store(1)
+
+    assert len(answers(gateway, of_study())) == 1
+    assert retrieve(gateway, whole_study()) == {houses.uid(1): houses.data_set(1)}
+    with pytest.raises(HarmoniError, match="names no site of the centre"):
+        gateway.forwarder.round()
+    assert gateway.states() == {"queued": 1}

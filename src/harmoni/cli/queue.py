@@ -15,7 +15,10 @@ def list_(config: options.Config, json: options.AsJSON = False) -> None:
     if json:
         output.as_json(queue)
         return
-    output.facts(queue.by_state | {"oldest_waits_s": queue.oldest_waits_s}, json_wanted=False)
+    output.facts(
+        {"centre": queue.centre} | queue.by_state | {"oldest_waits_s": queue.oldest_waits_s},
+        json_wanted=False,
+    )
     output.rows(queue.parked, json_wanted=False, empty="nothing is parked")
 
 

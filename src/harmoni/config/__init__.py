@@ -13,20 +13,28 @@ from harmoni.config.files import (
     load_archive,
     load_gateway,
     load_hospitals,
+    new_gateway,
     new_hospital,
     override,
     read_hospitals,
     role_of,
     write_hospital,
 )
-from harmoni.config.gateway import GatewayConfig, GatewaySection, PeerRight, PeerSection
+from harmoni.config.gateway import (
+    CentreSection,
+    GatewayConfig,
+    GatewaySection,
+    PeerRight,
+    PeerSection,
+)
 from harmoni.config.hospital import ALL_RIGHTS, DestinationSection, HospitalConfig, Right
-from harmoni.config.text import gateway_template, reference, render, template
+from harmoni.config.text import reference, render, template
 
 __all__ = [
     "ALL_RIGHTS",
     "ArchiveConfig",
     "ArchiveSection",
+    "CentreSection",
     "DestinationSection",
     "GatewayConfig",
     "GatewaySection",
@@ -35,11 +43,11 @@ __all__ = [
     "PeerRight",
     "PeerSection",
     "Right",
-    "gateway_template",
     "hospitals_stamp",
     "load_archive",
     "load_gateway",
     "load_hospitals",
+    "new_gateway",
     "new_hospital",
     "override",
     "read_hospitals",

@@ -145,6 +145,16 @@ def new_hospital(hospital: HospitalId, *, name: str, recovery_recipient: str) ->
     return _check(HospitalConfig, values, source=f"the new hospital {hospital}", folder=None)
 
 
+def new_gateway(hospital: HospitalId, *, ae_title: str, site: str) -> GatewayConfig:
+    """A gateway with every default; nothing is written.
+
+    Raises:
+        ConfigurationError: a value breaks its rule.
+    """
+    values = {"gateway": {"hospital": hospital, "ae_title": ae_title, "site": site}}
+    return _check(GatewayConfig, values, source=f"the new gateway of {hospital}", folder=None)
+
+
 def write_hospital(directory: Path, hospital: HospitalConfig) -> Path:
     """Write the file of a new hospital, whole and durable, readable by its owner alone.
 

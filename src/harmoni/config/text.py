@@ -9,9 +9,9 @@ from pydantic.fields import FieldInfo
 
 from harmoni.config.archive import ArchiveConfig, ArchiveSection
 from harmoni.config.fields import Section, entries
-from harmoni.config.gateway import GatewayConfig, GatewaySection
+from harmoni.config.gateway import GatewayConfig
 from harmoni.config.hospital import HospitalConfig
-from harmoni.model.identifiers import HospitalId, SiteId
+from harmoni.model.identifiers import SiteId
 
 _WIDTH: Final = 98
 
@@ -19,12 +19,6 @@ _WIDTH: Final = 98
 def template(site: str = "dc1") -> str:
     """A commented archive.toml with every default and its reason."""
     return render(ArchiveConfig(archive=ArchiveSection(site=SiteId(site))))
-
-
-def gateway_template(hospital: HospitalId, ae_title: str, site: SiteId) -> str:
-    """A commented gateway.toml with every default and its reason."""
-    section = GatewaySection(hospital=hospital, ae_title=ae_title, site=site)
-    return render(GatewayConfig(gateway=section))
 
 
 def render(config: Section) -> str:

@@ -10,7 +10,7 @@ from harmoni.audit.event import Participant
 from harmoni.config import load_gateway
 from harmoni.dicom.pdu import ProposedContext
 from harmoni.gateway.backlog import Backlog
-from harmoni.gateway.centre import Centre, Line, tls_files
+from harmoni.gateway.centre import Centre, Line, require_own, tls_files
 from harmoni.gateway.forwarder import Forwarder
 from harmoni.gateway.house import House
 from harmoni.gateway.reporter import CallBack
@@ -51,6 +51,7 @@ def serve(config_path: Path) -> int:
     # Whatever a child would stumble over is said here, once, in a sentence.
     house = _house(config_path, "serve")
     tls.client_context(tls_files(house.config))
+    require_own(house.config)
     listen = house.config.listen
     return process.serve(
         house,

@@ -11,10 +11,10 @@ from typing import Final
 from harmoni.config import GatewayConfig
 from harmoni.dicom.items import AsynchronousOperationsWindow, RoleSelection
 from harmoni.dicom.pdu import ProposedContext
-from harmoni.model.errors import Refused
+from harmoni.model.errors import ConfigurationError, Refused
 from harmoni.net import client, tls
 from harmoni.net.driver import Channel
-from harmoni.policy.access import SITE_URI, Peer
+from harmoni.policy.access import HOSPITAL_URI, SITE_URI, Peer
 
 RELEASE_S: Final = 10.0
 """How long the centre may take to agree to the end of an association."""
@@ -55,15 +55,17 @@ class Centre:
             timeout_s: for connecting, once more for the TLS handshake, and for the answer.
 
         Raises:
-            ConfigurationError: our own TLS files do not fit together.
+            ConfigurationError: our own TLS files do not fit together, or name another hospital.
             Refused: its certificate names no site of the centre.
             HarmoniError: as `client.open_association`.
         """
         # The files are read for each: a certificate that was renewed is in use at once.
+        files = tls_files(self._config)
+        require_own(self._config)
         channel = client.open_association(
             host=self.peer.host,
             port=self.peer.port,
-            tls=tls.client_context(tls_files(self._config)),
+            tls=tls.client_context(files),
             called_ae_title=self.peer.ae_title,
             calling_ae_title=self._config.gateway.ae_title,
             contexts=contexts,
@@ -109,6 +111,26 @@ class Line:
     def wait(self, timeout_s: float) -> bool:
         """Wait until it is up; whether it is."""
         return self._up.wait(timeout_s)
+
+
+def require_own(config: GatewayConfig) -> None:
+    """Make sure that the certificate names the gateway's own hospital.
+
+    With another's, patients of this house would go into that hospital's archive, and that
+    hospital's would be shown here.
+
+    Raises:
+        ConfigurationError: it does not, or cannot be read.
+    """
+    files, hospital = tls_files(config), config.gateway.hospital
+    named = tls.own_certificate(files).uris
+    if f"{HOSPITAL_URI}{hospital}" not in named:
+        raise ConfigurationError(
+            f"{files.certificate} names {', '.join(named) or 'nobody'}, and this is the gateway of"
+            f" {hospital}: nothing is sent. If the certificate is wrong, issue one with `harmoni ca"
+            f" issue --ca CA --hospital {hospital} --name {files.certificate.stem} --out"
+            f" {files.certificate.parent}`"
+        )
 
 
 def tls_files(config: GatewayConfig) -> tls.TLSFiles:

@@ -92,6 +92,9 @@ class Fetch:
         if self._error:
             raise Unreachable(f"it could not be fetched from the centre: {self._error}")
         if sop_instance_uid in self._arrived:
+            other = self._other_version(wanted)
+            if other is not None:
+                return other
             raise Damaged("what the centre sent has another hash than it told; ask again later")
         raise NotHeld("the centre did not send it; look at its log")
 
@@ -192,6 +195,20 @@ class Fetch:
             raise
         channel.release(RELEASE_S)
 
+    def _other_version(self, wanted: Listed) -> Held | None:
+        """What the centre gives where several versions came: it is one of them, of that study."""
+        with self._house.own.index.reader() as connection:
+            copies = lookup.versions(connection, wanted.sop_instance_uid)
+        same = [
+            copy
+            for copy in copies
+            if copy.sound
+            and copy.study_instance_uid == wanted.study_instance_uid
+            and copy.identity.transfer_syntax_uid == wanted.transfer_syntax_uid
+            and self._house.own.is_here(copy)
+        ]
+        return same[-1] if same else None
+
     def _local(self, wanted: Listed) -> Held | None:
         """A sound local copy of the version that is wanted."""
         with self._house.own.index.reader() as connection:
@@ -201,6 +218,7 @@ class Fetch:
                 copy
                 for copy in copies
                 if copy.sound
+                and self._house.own.is_here(copy)
                 and wanted.transfer_syntax_uid == copy.identity.transfer_syntax_uid
                 and wanted.sha256 in (None, copy.identity.sha256)
             ),

@@ -135,15 +135,16 @@ class Forwarder:
         with holding.index.reader() as connection:
             if not jobs.is_due(connection, CENTRE, now_ms, self._others()):
                 return False
-        with self._lock, holding.index.write() as connection:
-            leased = jobs.lease(
-                connection,
-                CENTRE,
-                now_ms=now_ms,
-                until_ms=now_ms + _LEASE_MS,
-                most=_MOST,
-                in_hand=self._in_hand,
-            )
+        with self._lock:
+            with holding.index.write() as connection:
+                leased = jobs.lease(
+                    connection,
+                    CENTRE,
+                    now_ms=now_ms,
+                    until_ms=now_ms + _LEASE_MS,
+                    most=_MOST,
+                    in_hand=self._in_hand,
+                )
             if not leased:
                 return False
             study = leased[0].study_instance_uid
@@ -178,9 +179,12 @@ class Forwarder:
             self._interrupted(study, ended)
             raise
         finally:
-            self._write(holding, study)
-            with holding.index.write() as connection:
-                jobs.give_back(connection, CENTRE, list(study.open))
+            try:
+                self._write(holding, study)
+            finally:
+                # Where even this fails, the lease runs out.
+                with holding.index.write() as connection:
+                    jobs.give_back(connection, CENTRE, list(study.open))
 
     def _more(
         self, holding: Holding, channel: Channel, study: _Study, first: Job

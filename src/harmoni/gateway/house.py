@@ -1,16 +1,18 @@
 """The gateway as one process sees it: one hospital, the peers of its house, and its holding."""
 
+import json
 import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harmoni.config import GatewayConfig, PeerSection, load_gateway
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.holdings.holding import Holding
-from harmoni.model.errors import AlreadyHeld, ConfigurationError
+from harmoni.model.errors import AlreadyHeld, ConfigurationError, NotHeld
 from harmoni.model.identifiers import HospitalId
 from harmoni.policy.access import HospitalEntry, Peer, Registry, Right
 from harmoni.role.node import Node
@@ -20,9 +22,20 @@ CENTRE: Final = "centre"
 """The destination of every job; the archive, by whatever name it is called."""
 
 _COMPLETE: Final = "stubs.complete"
+_CENTRE: Final = "centre.json"
 _FETCH: Final = "fetch"
 _FETCH_LOCKS: Final = 64
 _FETCH_LOOK_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentreState:
+    """How the way to the centre is."""
+
+    up: bool
+    since_ms: int
+    why: str
+    """Why it is not; "" while it is."""
 
 
 class House(Node):
@@ -108,6 +121,21 @@ class House(Node):
         """Note that the centre holds nothing that did not pass through here."""
         with suppress(AlreadyHeld):
             self.files.publish(_COMPLETE, b"")
+
+    def note_centre(self, state: "CentreState") -> None:
+        """Keep how the way to the centre is, for whoever asks beside the role."""
+        text = json.dumps({"up": state.up, "since_ms": state.since_ms, "why": state.why})
+        self.files.replace(_CENTRE, text.encode())
+
+    def centre_state(self) -> "CentreState | None":
+        """How the way to the centre was when it changed last; None before the first try."""
+        try:
+            told = json.loads(self.files.read(_CENTRE))
+            return CentreState(
+                up=bool(told["up"]), since_ms=int(told["since_ms"]), why=str(told["why"])
+            )
+        except (NotHeld, ValueError, KeyError, TypeError):
+            return None
 
     @contextmanager
     def fetching(self, study_instance_uid: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from harmoni.audit.event import Act
 from harmoni.backends.filesystem import make_root
-from harmoni.config import gateway_template, load_gateway
+from harmoni.config import load_gateway, new_gateway, render
 from harmoni.gateway import readiness
 from harmoni.gateway.house import House
 from harmoni.holdings.holding import Holding
@@ -18,10 +18,10 @@ from harmoni.holdings.let_go import Evicted
 from harmoni.index import jobs
 from harmoni.index.jobs import JobState, Parked
 from harmoni.model.errors import AlreadyHeld
-from harmoni.model.identifiers import HospitalId, SiteId
+from harmoni.model.identifiers import HospitalId
 from harmoni.role import oversight
 from harmoni.runtime.clock import SystemClock
-from harmoni.sealing import age
+from harmoni.sealing import age, document
 from harmoni.vault import custody
 
 Progress = Callable[[int, int], None]
@@ -41,6 +41,8 @@ class Status:
     instances: int
     packs_open: int
     packs_sealed: int
+    centre: str
+    """Whether the centre can be reached, since when, and why not."""
     waiting: int
     """Instances that the centre has not committed itself to yet."""
     oldest_waits_s: int
@@ -54,6 +56,7 @@ class Status:
 class Queue:
     """What is on its way to the centre."""
 
+    centre: str
     by_state: dict[str, int]
     oldest_waits_s: int
     parked: list[Parked]
@@ -77,7 +80,7 @@ def initialise(
     """
     recipient = age.Recipient.from_string(recovery_recipient)
     hospital = HospitalId(hospital_id)
-    text = gateway_template(hospital, ae_title, SiteId(site)).encode()
+    text = render(new_gateway(hospital, ae_title=ae_title, site=site)).encode()
     files = make_root(directory)
     names = (_FILE, "custody.key")
     if any(files.exists(name) for name in names):
@@ -122,6 +125,7 @@ def queue(house: House) -> Queue:
         depth = jobs.depth(connection)
         parked = jobs.parked(connection, MOST_PARKED)
     return Queue(
+        centre=_centre(house),
         by_state={state.value: count for state, count in depth.by_state.items()},
         oldest_waits_s=_age_s(house, depth.oldest_ms),
         parked=parked,
@@ -143,6 +147,9 @@ def status(house: House) -> Status:
     stat = oversight.stat_of(holding)
     with holding.index.reader() as connection:
         depth = jobs.depth(connection)
+    state = house.centre_state()
+    if state is not None and not state.up:
+        problems.append(_centre(house))
     parked = depth.by_state[JobState.PARKED]
     if parked:
         problems.append(f"{parked} instances are parked: see `harmoni queue list`")
@@ -159,12 +166,22 @@ def status(house: House) -> Status:
         instances=stat.instances,
         packs_open=stat.packs_open,
         packs_sealed=stat.packs_sealed,
+        centre=_centre(house),
         waiting=sum(depth.by_state.values()),
         oldest_waits_s=_age_s(house, depth.oldest_ms),
         parked=parked,
         commitments_waiting=holding.commitments.waiting(),
         problems=problems,
     )
+
+
+def _centre(house: House) -> str:
+    """How the way to the centre is, as the forwarder found it last."""
+    state = house.centre_state()
+    if state is None:
+        return "not tried yet: the gateway was never served"
+    since = document.time_text(state.since_ms)
+    return f"up since {since}" if state.up else f"{state.why} (since {since})"
 
 
 def _age_s(house: House, since_ms: int | None) -> int:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harmoni.config import GatewayConfig
+from harmoni.config import CentreSection, GatewayConfig
 from harmoni.gateway.centre import tls_files
 from harmoni.gateway.house import House
 from harmoni.model.errors import HarmoniError
@@ -19,6 +19,13 @@ def check(config: GatewayConfig, path: Path, clock: Clock) -> list[str]:
     problems = certificate_problems(config, clock.now_ms())
     if not house.files.is_writable():
         problems.append(house.not_writable())
+    if config.centre.host == CentreSection().host:
+        problems.append(f"[centre] names the host {config.centre.host}: name the archive's")
+    if config.gateway.safe_copies > 1:
+        problems.append(
+            f"safe_copies is {config.gateway.safe_copies} and there is one site: nothing would ever"
+            " count as committed; set safe_copies = 1 in [gateway] as at the archive"
+        )
     if not config.peer:
         problems.append("no peer is registered: nobody may call; add a [[peer]] for each node")
     problems += [

@@ -19,7 +19,7 @@ from harmoni.dicom.pdu import ProposedContext
 from harmoni.dicom.status import Category
 from harmoni.gateway.catalogue import catalogue
 from harmoni.gateway.centre import RELEASE_S, Centre, Line
-from harmoni.gateway.house import CENTRE, House
+from harmoni.gateway.house import CENTRE, CentreState, House
 from harmoni.holdings.holding import Holding
 from harmoni.index import jobs, lookup
 from harmoni.index.jobs import Job
@@ -45,6 +45,7 @@ _REFUSED_S: Final = 30.0
 """How long nothing is asked after the centre did not take a request."""
 _STEADY_S: Final = 10.0
 """An association that stood for so long counts as a good one."""
+_DAY_MS: Final = 86_400_000
 _MOST: Final = 500
 """References of one request."""
 _CONTEXTS: Final = (
@@ -74,6 +75,9 @@ class Standing:
         self._ended = threading.Event()
         self._tries = 0
         self._prepared = False
+        self._salt = uuid.uuid4()
+        self._noted: tuple[bool, str] | None = None
+        self._since_ms = 0
         self._message_id = 0
         self._echoed_s = 0.0
         self._silent_until_s = 0.0
@@ -151,7 +155,7 @@ class Standing:
                 return
             answer = storage_commitment.request_commitment(
                 channel,
-                _transaction_uid(due),
+                self._transaction_uid(due, now_ms),
                 [
                     Reference(
                         sop_class_uid=job.sop_class_uid,
@@ -275,6 +279,7 @@ class Standing:
             jobs.wake(connection, CENTRE, now_ms)
         self._echoed_s = self._house.clock.monotonic_s()
         self._log.info("the centre is there")
+        self._note(up=True)
         self._up.set(1)
         self._line.went_up()
 
@@ -282,12 +287,41 @@ class Standing:
         """Wait before the next try: longer and longer, and longest where we are refused."""
         trouble = delivery.of_destination(error)
         say = self._log.error if trouble is DestinationTrouble.STANDING else self._log.warning
-        say("the centre is away", why=f"{error.code} {error}", tries=self._tries)
+        refuses = trouble is DestinationTrouble.STANDING
+        what = "the centre refuses us" if refuses else "the centre is away"
+        say(what, why=f"{error.code} {error}", tries=self._tries)
+        self._note(up=False, why=f"{what}: {error}")
         self._up.set(0)
         self._line.went_down()
         pause_s = delivery.destination_pause_s(trouble, self._tries, random.random())  # noqa: S311
         self._tries += 1
         self._ended.wait(pause_s)
+
+    def _transaction_uid(self, asked: Sequence[Job], now_ms: int) -> str:
+        """The Transaction UID of a request: the same for the same content, asked for again.
+
+        The centre takes it for the request that it has, so that what it cannot answer yet does not
+        pile up there. What was sent again since, the next day, or another process is another.
+        """
+        content = "\n".join(
+            f"{job.pack_id} {job.sequence} {job.tries} {job.sha256.hex()}" for job in asked
+        )
+        name = uuid.uuid5(self._salt, f"{now_ms // _DAY_MS}\n{content}")
+        return f"2.25.{name.int}"
+
+    def _note(self, *, up: bool, why: str = "") -> None:
+        """Keep a change where an operator's command finds it; that it cannot be stops nothing."""
+        if (up, why) == self._noted:
+            return
+        now_ms = self._house.clock.now_ms()
+        # That it is away for another reason than before does not make it away since now.
+        since_ms = now_ms if self._noted is None or self._noted[0] is not up else self._since_ms
+        try:
+            self._house.note_centre(CentreState(up=up, since_ms=since_ms, why=why))
+        except HarmoniError as error:
+            self._log.warning("state of the centre not kept", why=f"{error.code} {error}")
+        else:
+            self._noted, self._since_ms = (up, why), since_ms
 
     def _prepare(self) -> None:
         """Before the first association: nobody else sends, and what nobody accounts for asks."""
@@ -308,15 +342,3 @@ class Standing:
     def _next_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
-
-
-def _transaction_uid(asked: Sequence[Job]) -> str:
-    """The Transaction UID of a request: the same for the same content, asked for again.
-
-    The centre takes it for the request that it has already. What was sent again since is another.
-    """
-    content = "\n".join(
-        f"{job.sop_instance_uid} {job.transfer_syntax_uid} {job.sha256.hex()} {job.tries}"
-        for job in asked
-    )
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, content).int}"

@@ -19,7 +19,7 @@ from harmoni.gateway.fetch import Fetch, Fetches
 from harmoni.gateway.house import House
 from harmoni.gateway.union import COUNTS, NEARLINE, Merged, merge
 from harmoni.holdings.holding import Holding
-from harmoni.index import packs
+from harmoni.index import lookup, packs
 from harmoni.index.lookup import Held
 from harmoni.model.errors import HarmoniError, Unreachable
 from harmoni.net.driver import AssociationEnded, Channel
@@ -169,7 +169,7 @@ class ThroughRetrieving:
         Raises:
             Unreachable: nothing of it is known here, and the centre cannot be asked.
         """
-        known = self._holding.plan(query)
+        known = [self._here_or(held) for held in self._holding.plan(query)]
         more = self._asker.ask(
             lambda asked: beyond.named_by(query, asked, self._holding), at_rest=False
         )
@@ -194,6 +194,22 @@ class ThroughRetrieving:
             )
             plan.append(outgoing)
         return plan
+
+    def _here_or(self, held: Held) -> Held:
+        """Another version that is here, where the one that is served is not.
+
+        The centre has both, and nobody can say which one it would give.
+        """
+        if held.sound:
+            return held
+        with self._holding.index.reader() as connection:
+            copies = lookup.versions(connection, held.sop_instance_uid)
+        here = [
+            copy
+            for copy in copies
+            if copy.sound and copy.study_instance_uid == held.study_instance_uid
+        ]
+        return here[-1] if here else held
 
     def _touch(self, studies: set[str]) -> None:
         """Note what is used, so that it is not the first to be let go of."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from harmoni.backends.filesystem import Filesystem
+from harmoni.dicom import uids
 from harmoni.holdings import listing
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
@@ -136,6 +137,7 @@ class LetGo:
         # The centre gives back one version of a UID, and it need not be the one that is here.
         several = any(_has_versions(connection, each) for each in held)
         reasons_to_stay = {
+            "has instances that no retrieval can name": not all(map(_can_be_named, held)),
             "has instances that came in more than one version": several,
             "is not compared yet with other versions of what is in it": not conflicts.is_compared(
                 connection, row.pack_id
@@ -174,6 +176,12 @@ class LetGo:
         with suppress(NotHeld):
             self._files.remove(name)
         self._files.sync_directory(name.rpartition("/")[0])
+
+
+def _can_be_named(held: Held) -> bool:
+    """Whether each of its unique keys is one UID, so that it can be asked for."""
+    keys = (held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
+    return all(map(uids.is_acceptable_uid, keys))
 
 
 def _has_versions(connection: Connection, held: Held) -> bool:

@@ -108,6 +108,7 @@ class OpenPack:
                         [ticket.instance for ticket in batch if ticket.doubtful is doubtful],
                         self._index.terms,
                         doubtful=doubtful,
+                        sent_anew=not doubtful,
                     )
             error = None
         except HarmoniError as failure:

@@ -47,6 +47,11 @@ _INSERT_JOB: Final = (
     " FROM series WHERE series_no = ? AND NOT EXISTS (SELECT 1 FROM safe WHERE sop_hash = ?"
     " AND dataset_sha256 = ? AND transfer_syntax_no = ? AND copies >= ?)"
 )
+_INSERT_ASKING_JOB: Final = (
+    "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, series_no, state,"
+    " urgency, queued_at_ms, due_at_ms) SELECT ?, ?, ?, study_no, series_no, ?, ?, ?, ?"
+    " FROM series WHERE series_no = ?"
+)
 _PUT_STUDY: Final = (
     "INSERT INTO study (uid, patient_no, first_pack_id, first_sequence, date, time,"
     " accession_number, study_id, several, attributes, patient_attributes)"
@@ -99,6 +104,7 @@ def record(
     terms: Terms = _NO_TERMS,
     *,
     doubtful: bool = False,
+    sent_anew: bool = False,
 ) -> None:
     """Write the rows of stored instances, and their jobs; those already there stay as they are.
 
@@ -108,30 +114,39 @@ def record(
         terms: of this hospital; with a destination each instance gets a job, unless the
             destination has committed itself to that version.
         doubtful: whether these may have been sent before: their jobs ask first (jobs.py).
+        sent_anew: whether a sender has just sent them: those that the destination has committed
+            itself to get a job, too, that asks first whether it still has them.
     """
     batch = _Batch(connection, terms.patient_domain)
     rows = [batch.row(instance) for instance in instances]
     connection.executemany(_INSERT_INSTANCE, rows)
-    if terms.destination:
-        state = JobState.DOUBTFUL if doubtful else JobState.QUEUED
+    if not terms.destination:
+        return
+    jobs = [
+        (
+            terms.destination,
+            pack_no,
+            instance.location.sequence,
+            JobState.DOUBTFUL if doubtful else JobState.QUEUED,
+            Urgency.TODAY,
+            instance.received_at_ms,
+            instance.received_at_ms,
+            series_no,
+            uid_hash(instance.sop_instance_uid),
+            instance.identity.sha256,
+            batch.transfer_syntax_no(instance.identity.transfer_syntax_uid),
+            terms.safe_copies,
+        )
+        for (series_no, pack_no, *_), instance in zip(rows, instances, strict=True)
+    ]
+    connection.executemany(_INSERT_JOB, jobs)
+    if sent_anew:
+        # What a sender sends anew though it is safe is asked about again: why does it?
         connection.executemany(
-            _INSERT_JOB,
+            _INSERT_ASKING_JOB,
             [
-                (
-                    terms.destination,
-                    pack_no,
-                    instance.location.sequence,
-                    state,
-                    Urgency.TODAY,
-                    instance.received_at_ms,
-                    instance.received_at_ms,
-                    series_no,
-                    uid_hash(instance.sop_instance_uid),
-                    instance.identity.sha256,
-                    batch.transfer_syntax_no(instance.identity.transfer_syntax_uid),
-                    terms.safe_copies,
-                )
-                for (series_no, pack_no, *_), instance in zip(rows, instances, strict=True)
+                (destination, pack_no, sequence, JobState.DOUBTFUL, *rest[:4])
+                for destination, pack_no, sequence, _, *rest in jobs
             ],
         )
 

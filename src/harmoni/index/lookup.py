@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, exists, or_, select
 
-from harmoni.dicom.identifier import Query
+from harmoni.dicom.identifier import Query, QueryLevel
 from harmoni.index import keys, statements
 from harmoni.index.attributes import pack_uid, uid_hash, unpack_uid
 from harmoni.index.database import Connection, Row
@@ -153,7 +153,8 @@ def instances_of(connection: Connection, query: Query) -> list[Held]:
     """What a C-MOVE or C-GET retrieves: the served copy of each SOP Instance that it names.
 
     Only the unique keys of the query count (PS3.4 C.4.2.1.4). In the order in which the instances
-    lie in their packs; each SOP Instance UID once, wherever else it occurs.
+    lie in their packs; each SOP Instance UID once in a study. One that two studies have, against
+    the standard, is never given for the other.
 
     Args:
         connection: from `Database.reader`.
@@ -164,14 +165,28 @@ def instances_of(connection: Connection, query: Query) -> list[Held]:
     """
     statement = _HELD.add_columns(other_copies()).where(*keys.unique_key_conditions(query))
     statement = statement.order_by(pack.c.pack_id, instance.c.sequence)
-    found: dict[str, Held] = {}
+    found: dict[tuple[str, str], Held] = {}
     for row in statements.run(connection, statement).fetchall():
         copy = _held(row)
-        uid = copy.sop_instance_uid
-        if uid not in found:
-            chosen = served(versions(connection, uid)) if row[-1] else copy
-            found[uid] = chosen or copy
+        key = copy.study_instance_uid, copy.sop_instance_uid
+        if key not in found:
+            chosen = served(_named_alike(connection, query, copy)) if row[-1] else copy
+            found[key] = chosen or copy
     return list(found.values())
+
+
+def _named_alike(connection: Connection, query: Query, copy: Held) -> list[Held]:
+    """The copies of a UID that a retrieval may give for one of them: never of another study.
+
+    Where it names series, of no other series either.
+    """
+    whole_study = query.level in (QueryLevel.PATIENT, QueryLevel.STUDY)
+    return [
+        each
+        for each in versions(connection, copy.sop_instance_uid)
+        if each.study_instance_uid == copy.study_instance_uid
+        and (whole_study or each.series_instance_uid == copy.series_instance_uid)
+    ]
 
 
 def other_copies() -> ColumnElement[bool]:

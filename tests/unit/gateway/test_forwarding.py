@@ -1,14 +1,24 @@
 """What the house stores is sent on, committed and settled; what goes wrong is told apart."""
 
+from contextlib import contextmanager
+
 import pytest
 
 import house as houses
 from harmoni import config
 from harmoni.backends.filesystem import Filesystem
 from harmoni.dicom.commitment_data import CommitmentReport, Reference
-from harmoni.gateway import standing
+from harmoni.fleet import ca
+from harmoni.gateway import operate, standing
+from harmoni.gateway.centre import Centre
 from harmoni.index import jobs, lookup
-from harmoni.model.errors import HarmoniError, Unreachable
+from harmoni.model.errors import (
+    ConfigurationError,
+    HarmoniError,
+    OutOfResources,
+    Unreachable,
+)
+from harmoni.model.identifiers import HospitalId
 
 
 def at_the_archive(archive, number):
@@ -246,3 +256,91 @@ def test_nobody_is_waited_for_while_another_study_is_due(gateway, archive, monke
     assert gateway.states() == {"sent": 1, "queued": 1}
     gateway.forwarder.round()
     assert gateway.states() == {"sent": 2}
+
+
+def test_nothing_is_sent_with_the_certificate_of_another_hospital(gateway, archive, tmp_path):
+    """Else this house's patients would be in that hospital's archive, and its own let go of."""
+    folder = archive.config.archive.data.parent.parent / "ca"
+    authority = ca.Authority((folder / "ca.crt").read_bytes(), (folder / "ca.key").read_bytes())
+    issued = ca.issue(
+        authority,
+        owner=HospitalId("hospital-b"),
+        common_name="gateway",
+        now_ms=gateway.clock.now_ms(),
+    )
+    files = Filesystem(tmp_path)
+    files.replace("gateway.crt", issued.cert_pem)
+    files.replace("gateway.key", issued.key_pem)
+    section = gateway.house.config.tls.model_copy(
+        update={"certificate": tmp_path / "gateway.crt", "key": tmp_path / "gateway.key"}
+    )
+    other = gateway.house.config.model_copy(update={"tls": section})
+    gateway.forwarder._centre = Centre(other)
+    gateway.store(1)
+
+    with pytest.raises(ConfigurationError, match=r"names .*hospital-b, .* nothing is sent"):
+        gateway.forwarder.round()
+    assert gateway.states() == {"queued": 1}
+
+
+def test_an_operator_sees_since_when_the_centre_is_away_and_why(gateway, archive):
+    assert "not tried yet" in operate.status(gateway.house).centre
+    gateway.standing._went_up()
+    assert operate.status(gateway.house).centre.startswith("up since ")
+    gateway.standing._ended.set()  # no pause
+    gateway.standing._down(Unreachable("Connection refused"))
+    since = gateway.house.centre_state().since_ms
+    gateway.clock.advance(60)
+    gateway.standing._down(Unreachable("No route to host"))
+
+    status = operate.status(gateway.house)
+    assert status.centre.startswith("the centre is away: No route to host (since ")
+    assert status.centre in status.problems
+    assert operate.queue(gateway.house).centre == status.centre
+    assert gateway.house.centre_state().since_ms == since
+
+
+def test_what_is_sent_anew_although_it_is_safe_is_asked_about_and_goes_if_it_is_lost(
+    gateway, archive
+):
+    gateway.store(1)
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+    with archive.holding.index.write() as connection:  # the centre has lost it
+        connection.execute("DELETE FROM instance")
+
+    gateway.store(1)
+    assert gateway.states() == {"doubtful": 1}
+    gateway.seal()
+    assert gateway.holding.let_go.evict(houses.STUDY).packs == 0
+    gateway.commit(archive)
+    gateway.clock.advance(1)
+    assert gateway.states() == {"queued": 1}
+    gateway.deliver(archive)
+
+    assert gateway.states() == {}
+    assert len(at_the_archive(archive, 1)) == 1
+
+
+def test_a_lease_that_could_not_be_written_leaves_the_study_for_the_next_try(
+    gateway, archive, monkeypatch
+):
+    gateway.store(1)
+    index = gateway.holding.index
+    write = index.write
+
+    @contextmanager
+    def failing(**how):
+        with write(**how) as connection:
+            yield connection
+        raise OutOfResources("the disk is full")
+
+    monkeypatch.setattr(index, "write", failing)
+    with pytest.raises(OutOfResources):
+        gateway.forwarder.round()
+    monkeypatch.undo()
+    gateway.clock.advance(601)
+
+    assert gateway.forwarder.round()
+    assert gateway.states() == {"sent": 1}

@@ -64,8 +64,8 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     [
         ({"hospital_id": "NOT AN ID"}, InvalidInput),
         ({"recovery_recipient": "age1pq1nonsense"}, InvalidInput),
-        ({"ae_title": "WAY_TOO_LONG_A_TITLE"}, Exception),
-        ({"site": "NOT A SITE"}, InvalidInput),
+        ({"ae_title": "WAY_TOO_LONG_A_TITLE"}, ConfigurationError),
+        ({"site": "NOT A SITE"}, ConfigurationError),
     ],
 )
 def test_a_value_that_breaks_its_rule_makes_nothing(tmp_path, changes, error):

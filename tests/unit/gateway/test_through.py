@@ -415,3 +415,29 @@ def test_somebody_else_in_the_centres_place_is_no_centre(gateway, centre, archiv
     with pytest.raises(HarmoniError, match="names no site of the centre"):
         gateway.forwarder.round()
     assert gateway.states() == {"queued": 1}
+
+
+def test_a_pack_that_somebody_removed_here_comes_from_the_centre_at_once(gateway, archive):
+    gateway.store(1, 2)
+    gateway.deliver(archive)
+    gateway.seal()
+    [path] = [
+        path
+        for path in gateway.house.files.path("packs").glob("*/p/*/*.tar")
+        if path.stem == str(gateway.versions(1)[0].location.pack_id)
+    ]
+    path.unlink()
+
+    assert retrieve(gateway, whole_study()) == {houses.uid(n): houses.data_set(n) for n in (1, 2)}
+
+
+def test_a_second_version_from_elsewhere_after_the_first_was_let_go_is_given(gateway, archive):
+    gateway.store(1)
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+    second = houses.data_set(1, name="CORRECTED^NAME")
+    gateway.store(1, data=second, calling="PACS_A")
+    gateway.deliver(archive)
+
+    assert retrieve(gateway, whole_study()) == {houses.uid(1): second}

@@ -177,7 +177,7 @@ def test_a_member_that_recovery_adopts_asks_before_it_is_sent(gateway):
     assert jobs_of(gateway) == {JobState.DOUBTFUL: 1}
 
 
-def test_what_comes_again_after_it_was_let_go_is_held_again_and_needs_no_job(gateway):
+def test_what_comes_again_after_it_was_let_go_is_held_again_and_asked_about(gateway):
     sealed(gateway, 1)
     committed(gateway, 1)
     gateway.holding.let_go.evict(houses.STUDY)
@@ -185,7 +185,7 @@ def test_what_comes_again_after_it_was_let_go_is_held_again_and_needs_no_job(gat
     gateway.store(houses.data_set(1), 1)
 
     assert [held.pack_state for held in gateway.versions(1)] == [PackState.EVICTED, PackState.OPEN]
-    assert jobs_of(gateway) == {}
+    assert jobs_of(gateway) == {JobState.DOUBTFUL: 1}
     with gateway.holding.index.reader() as connection:
         assert lookup.served(lookup.versions(connection, houses.uid(1))).sound
 

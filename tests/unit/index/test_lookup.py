@@ -1,6 +1,6 @@
 import pytest
 
-from harmoni.dicom.identifier import Key, Query, QueryLevel
+from harmoni.dicom.identifier import Key, Query, QueryLevel, compose_query
 from harmoni.dicom.matching import Match, Single, UidList, Universal
 from harmoni.index import ingest, lookup, packs
 from harmoni.index.packs import PackState
@@ -162,3 +162,16 @@ def test_the_rows_of_one_pack_are_found_without_reading_all_rows(database):
         steps = [row[3] for row in plan.fetchall()]
     assert any("ix_instance_pack_no" in step for step in steps)
     assert not any(step.startswith("SCAN instance") for step in steps)
+
+
+def test_a_uid_that_two_studies_have_is_never_given_for_the_other(database):
+    one = instance(study_uid="1.2.3", series_uid="1.2.3.1", content=b"one")
+    two = instance(study_uid="1.2.9", series_uid="1.2.9.1", content=b"two", pack=2)
+    with database.write() as connection:
+        ingest.record(connection, [one, two])
+    for study, expected in (("1.2.3", one), ("1.2.9", two)):
+        query = compose_query("STUDY", QueryLevel.STUDY, {0x0020_000D: study})
+        with database.reader() as connection:
+            [held] = lookup.instances_of(connection, query)
+        assert held.identity == expected.identity
+        assert held.study_instance_uid == study

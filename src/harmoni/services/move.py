@@ -118,6 +118,7 @@ class _Move:
             try:
                 target = self._handler.connect(self._destination, contexts)
             except HarmoniError:
+                self._progress.explain(retrieve.DESTINATION_UNREACHABLE)
                 self._fail(waiting)
                 return
             try:

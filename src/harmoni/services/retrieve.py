@@ -27,6 +27,9 @@ PENDING_INTERVAL_S: Final = 2.0
 """How often a pending response says how far a retrieval has come; some requesters give up after 5 s
 of silence."""
 
+DESTINATION_UNREACHABLE: Final = "destination unreachable"
+"""Error comment where the destination of a C-MOVE does not take an association."""
+
 ARCHIVE_UNREACHABLE: Final = "archive unreachable"
 """Error comment where something lies at a place that does not answer."""
 
@@ -72,6 +75,7 @@ class Progress:
         self._not_accepted: dict[tuple[str, str], None] = {}
         self._due_s = clock.monotonic_s()
         self._away = False
+        self._why = ""
 
     def record(self, outgoing: Outgoing, store_status: int) -> None:
         """Count a sub-operation by the status that its receiver answered."""
@@ -96,6 +100,10 @@ class Progress:
         self._remaining -= 1
         self._away = self._away or isinstance(error, Unreachable)
         self._failed.append(outgoing.sop_instance_uid)
+
+    def explain(self, why: str) -> None:
+        """Say why sub-operations fail, in the final response and in the log; no patient data."""
+        self._why = why
 
     def fail_unaccepted(self, outgoing: Outgoing) -> None:
         """Count a sub-operation whose class and syntax the receiver did not accept."""
@@ -129,7 +137,9 @@ class Progress:
         failed_list = None
         if self._failed:
             failed_list = identifier.encode_failed_list(self._failed, context.transfer_syntax)
-        comment = ARCHIVE_UNREACHABLE if self._away and self._failed else None
+        comment = None
+        if self._failed:
+            comment = ARCHIVE_UNREACHABLE if self._away else self._why or None
         operation.respond(
             number,
             data_set=failed_list,

@@ -136,6 +136,7 @@ def test_a_destination_that_cannot_be_reached_is_answered_a702_with_all_failed(a
     archive.connect_to = unreachable
     result = order(archive, pacs)
     assert (result.final.status, counts(result.final)) == (0xA702, (None, 0, 3, 0))
+    assert result.final.error_comment == "destination unreachable"
     assert failed_uids(result) == [f"{STUDY}.1.{number}" for number in (1, 2, 3)]
 
 

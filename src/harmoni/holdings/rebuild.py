@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harmoni.backends.filesystem import Filesystem
+from harmoni.backends.filesystem import File, Filesystem
 from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
@@ -243,21 +243,27 @@ class Rebuilder:
 
     def _add(self, fresh: Database, name: str, pack_id: PackId) -> None:
         try:
-            with self._files.open(name) as file:
-                sealed = listing.read(file, self._keyring)
-                contents = sealed.manifest
-                facts = (
-                    survey(file, self._keyring).facts() if contents.kind is PackKind.EVENTS else []
-                )
-                record = self._logged.get(pack_id)
-                sha256 = (
-                    reader.running_hash(file, sealed.footer.pack_size).digest()
-                    if record is None
-                    else record.sha256
-                )
+            file = self._files.open(name)
+        except NotHeld as error:
+            self._unreadable[name] = str(error)
+            return
+        with file:
+            self._add_sealed(fresh, name, file, pack_id)
+
+    def _add_sealed(self, fresh: Database, name: str, file: File, pack_id: PackId) -> None:
+        try:
+            sealed = listing.read(file, self._keyring)
+            contents = sealed.manifest
+            facts = survey(file, self._keyring).facts() if contents.kind is PackKind.EVENTS else []
+            record = self._logged.get(pack_id)
+            sha256 = (
+                reader.running_hash(file, sealed.footer.pack_size).digest()
+                if record is None
+                else record.sha256
+            )
         except (Damaged, NotHeld) as error:
             self._unreadable[name] = str(error)
-            self._walk_damaged(fresh, name, pack_id)
+            self._walk_damaged(fresh, file, pack_id)
             return
         with fresh.write() as connection:
             ingest.record(connection, contents.instances, self._terms)
@@ -276,11 +282,10 @@ class Rebuilder:
         self._seen.add(pack_id)
         self._instances += len(contents.instances)
 
-    def _walk_damaged(self, fresh: Database, name: str, pack_id: PackId) -> None:
+    def _walk_damaged(self, fresh: Database, file: File, pack_id: PackId) -> None:
         """A sealed pack whose tail cannot be read still has members: take those that verify."""
         try:
-            with self._files.open(name) as file:
-                found = survey(file, self._keyring)
+            found = survey(file, self._keyring)
         except (Damaged, NotHeld):
             return
         with fresh.write() as connection:
@@ -320,6 +325,9 @@ class Rebuilder:
                 self._add(fresh, sealed, pack_id)
             return
         with file:
+            if self._is_sealed(pack_id, old):
+                self._add_sealed(fresh, name, file, pack_id)
+                return
             try:
                 found = survey(file, self._keyring)
             except (Damaged, NotHeld) as error:
@@ -342,3 +350,14 @@ class Rebuilder:
             ingest.record(connection, instances, self._terms)
             ingest.record_facts(connection, facts, self._terms)
         self._instances += len(instances)
+
+    def _is_sealed(self, pack_id: PackId, old: Connection | None) -> bool:
+        """Whether the keeper has said that a pack is sealed, be its file moved or not.
+
+        It says so once. A log record alone does not do: the row may still be on its way, and finds
+        the new index.
+        """
+        if old is None:
+            return pack_id in self._logged
+        row = packs.pack(old, pack_id)
+        return row is not None and row.sealed is not None

@@ -72,11 +72,15 @@ def opened(connection: Connection, pack_id: PackId, kind: PackKind) -> None:
 
 
 def sealed(connection: Connection, pack: SealedPack) -> None:
-    """Note that a pack is sealed, and drop the requests to do so. Repeating it changes nothing."""
+    """Note that a pack is sealed, and drop the requests to do so. Repeating it changes nothing.
+
+    A pack that was evicted stays so: its file may wait for its removal, and be read again.
+    """
     connection.execute(
         "INSERT INTO pack (pack_id, kind, state, size_bytes, sha256, root, sealed_at_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (pack_id) DO UPDATE SET"
-        " state = excluded.state, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,"
+        " state = CASE pack.state WHEN ? THEN pack.state ELSE excluded.state END,"
+        " size_bytes = excluded.size_bytes, sha256 = excluded.sha256,"
         " root = excluded.root, sealed_at_ms = excluded.sealed_at_ms",
         (
             pack.pack_id.value,
@@ -86,6 +90,7 @@ def sealed(connection: Connection, pack: SealedPack) -> None:
             pack.sha256,
             pack.root,
             pack.sealed_at_ms,
+            PackState.EVICTED,
         ),
     )
     connection.execute("DELETE FROM seal_request WHERE pack_id = ?", (pack.pack_id.value,))

@@ -6,6 +6,7 @@ import house as houses
 from harmoni.dicom.commitment_data import Reference
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.index import jobs, lookup
+from harmoni.index import packs as packs_module
 from harmoni.index.jobs import JobState
 from harmoni.index.packs import PackState
 from harmoni.model.errors import NotHeld
@@ -246,3 +247,25 @@ def test_nothing_that_a_commitment_waits_for_is_let_go_of(gateway):
     committed(gateway, 1)
 
     assert "is waited for" in gateway.holding.let_go.evict(houses.STUDY).stayed[0]
+
+
+def test_an_eviction_that_was_cut_short_is_rebuilt_as_an_eviction(gateway, monkeypatch):
+    """In whatever order the packs are read: the one that must go, and the event that says so."""
+    for number in range(1, 7):
+        study = f"{houses.STUDY}{number}"
+        gateway.store(houses.data_set(number, study=study, series=f"{study}.2"), number)
+    sealed(gateway)
+    let_go = gateway.holding.let_go
+    with gateway.holding.index.reader() as connection:
+        rows = packs_module.packs_in(connection, PackState.SEALED)
+    monkeypatch.setattr(let_go, "_remove", lambda _: None)
+    for row in rows:
+        let_go._evict(row, houses.STUDY)
+        gateway.holding.events.retire()
+    gateway.seal()
+
+    report = gateway.holding.rebuilder().rebuild()
+
+    assert report.equal
+    with gateway.holding.index.reader() as connection:
+        assert len(packs_module.packs_in(connection, PackState.EVICTED)) == len(rows)

@@ -272,3 +272,22 @@ def test_what_stands_in_the_database_alone_is_taken_over(house):
     house.holding.rebuilder().rebuild()
 
     assert house.holding.commitments.waiting() == 1
+
+
+def test_a_pack_that_waits_to_be_moved_while_it_is_rebuilt_is_sealed_in_the_new_index(
+    house, monkeypatch
+):
+    """The keeper has written the row of a sealed pack, and has not moved its file yet."""
+    house.store(houses.data_set(1), 1)
+    files, reports = house.site.files, []
+    rename = files.rename
+
+    def rebuild_first(old, new):
+        reports.append(house.again("dc1-n1-cli").holding.rebuilder().rebuild())
+        rename(old, new)
+
+    monkeypatch.setattr(files, "rename", rebuild_first)
+    house.seal()
+
+    assert [report.equal for report in reports] == [True]
+    assert house.versions(1)[0].pack_state is PackState.SEALED

@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -33,11 +34,18 @@ def small_disk(tmp_path):
 
 
 def fill(ballast, leave_bytes):
-    """Write a file that leaves so many bytes of its file system."""
-    state = os.statvfs(ballast.parent)
+    """Write a file that leaves so many bytes of its file system.
+
+    The archive may write between the look and the filling: then what is left is looked at again.
+    """
     descriptor = os.open(ballast, os.O_CREAT | os.O_WRONLY)
     try:
-        os.posix_fallocate(descriptor, 0, state.f_bavail * state.f_frsize - leave_bytes)
+        filled = False
+        while not filled:
+            state = os.statvfs(ballast.parent)
+            with suppress(OSError):
+                os.posix_fallocate(descriptor, 0, state.f_bavail * state.f_frsize - leave_bytes)
+                filled = True
     finally:
         os.close(descriptor)
 

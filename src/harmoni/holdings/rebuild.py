@@ -244,8 +244,9 @@ class Rebuilder:
     def _add(self, fresh: Database, name: str, pack_id: PackId) -> None:
         try:
             file = self._files.open(name)
-        except NotHeld as error:
-            self._unreadable[name] = str(error)
+        except NotHeld:
+            # Evicted since it was listed; whoever else takes it is told by the old index and the
+            # log, which know it.
             return
         with file:
             self._add_sealed(fresh, name, file, pack_id)

@@ -269,3 +269,24 @@ def test_an_eviction_that_was_cut_short_is_rebuilt_as_an_eviction(gateway, monke
     assert report.equal
     with gateway.holding.index.reader() as connection:
         assert len(packs_module.packs_in(connection, PackState.EVICTED)) == len(rows)
+
+
+def test_what_is_evicted_during_a_rebuild_is_not_called_unreadable(gateway):
+    for number in (1, 2):
+        study = f"{houses.STUDY}{number}"
+        gateway.store(houses.data_set(number, study=study, series=f"{study}.2"), number)
+        sealed(gateway)
+        committed(gateway, number)
+    rebuilder = gateway.again("dc1-n1-cli").holding.rebuilder()
+
+    def evict_what_is_not_read_yet(done, total):
+        if done < total:
+            for number in (1, 2):
+                assert gateway.holding.let_go.evict(f"{houses.STUDY}{number}").packs == 1
+            gateway.holding.events.retire()
+
+    report = rebuilder.rebuild(evict_what_is_not_read_yet)
+
+    assert len(gateway.files("packs/*/p/*/*.tar")) == 0
+    assert report.equal
+    assert report.sound

@@ -1,9 +1,13 @@
 """`harmoni vault`: the packs, and the index that is made from them."""
 
+import threading
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from harmoni.cli import nodes, options, output
-from harmoni.role import oversight
+from harmoni.role import oversight, upkeep
 
 app = typer.Typer(help="Packs and the index made from them.", no_args_is_help=True)
 
@@ -30,4 +34,70 @@ def rebuild(
         report = oversight.rebuild(nodes.open_node(config), hospital, advance)
     output.facts(report, json_wanted=json)
     if not report.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def scrub(
+    config: options.Config,
+    hospital: options.Hospital,
+    *,
+    older_than_days: Annotated[
+        float, typer.Option(min=0, help="Pass over packs that were verified since.")
+    ] = 0.0,
+    opened_percent: Annotated[
+        float, typer.Option(min=0, max=100, help="Share of packs to decrypt and parse besides.")
+    ] = 1.0,
+    mib_per_second: Annotated[
+        float | None, typer.Option(min=0.1, help="Read no faster; as fast as it goes without.")
+    ] = None,
+    json: options.AsJSON = False,
+) -> None:
+    """Read sealed packs again and tell which are not what was sealed.
+
+    The one verified longest ago comes first; what was verified is noted, so after an
+    interruption give --older-than-days and it goes on. The running role does the same by
+    itself, slowly. Exits with 1 when a pack is damaged or missing: then see `vault repair`.
+    """
+    with output.progress(f"scrubbing {hospital}") as advance:
+        report = upkeep.scrub(
+            nodes.open_node(config),
+            hospital,
+            older_than_days=older_than_days,
+            opened_percent=opened_percent,
+            mib_per_second=mib_per_second,
+            progress=advance,
+            wait=threading.Event().wait,
+        )
+    if json:
+        output.as_json(report)
+    else:
+        output.facts(report.figures(), json_wanted=False)
+        output.rows(report.findings, json_wanted=False, empty="every pack is what was sealed")
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def repair(
+    config: options.Config,
+    hospital: options.Hospital,
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--from",
+            help="Directory laid out as a data directory: a mounted backup, another site's disk.",
+            show_default=False,
+        ),
+    ],
+    json: options.AsJSON = False,
+) -> None:
+    """Put whole copies in the place of damaged and missing packs.
+
+    A copy is taken only if it is byte for byte what was sealed. Exits with 1 when a pack could
+    not be repaired; single instances of it may still be sent again by their PACS.
+    """
+    done = upkeep.repair(nodes.open_node(config), hospital, source)
+    output.rows(done, json_wanted=json, empty="no pack is damaged or missing")
+    if not all(each.repaired for each in done):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from harmoni.config.sections import (
     LimitsSection,
     NodeSection,
     PackSection,
+    ScrubSection,
 )
 
 
@@ -68,6 +69,7 @@ class ArchiveConfig(Section):
     tls: TLSSection = TLSSection()
     custody: CustodySection = CustodySection()
     pack: PackSection = PackSection()
+    scrub: ScrubSection = ScrubSection()
     limits: LimitsSection = LimitsSection()
     http: HTTPSection = HTTPSection()
 

@@ -13,6 +13,7 @@ from harmoni.config.sections import (
     LimitsSection,
     NodeSection,
     PackSection,
+    ScrubSection,
 )
 
 PeerRight = Literal["echo", "store", "commit", "query", "browse", "move", "get", "destination"]
@@ -179,6 +180,7 @@ class GatewayConfig(Section):
     custody: CustodySection = CustodySection()
     pack: PackSection = PackSection()
     space: SpaceSection = SpaceSection()
+    scrub: ScrubSection = ScrubSection()
     limits: LimitsSection = LimitsSection()
     http: HTTPSection = HTTPSection()
     peer: tuple[PeerSection, ...] = Field(

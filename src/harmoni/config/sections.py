@@ -102,6 +102,39 @@ class PackSection(Section):
     )
 
 
+class ScrubSection(Section):
+    """How often sealed packs are read again, to find out whether they are what was sealed."""
+
+    cycle_days: float = Field(
+        default=90.0,
+        gt=0,
+        json_schema_extra={"unit": "days"},
+        description="Every sealed pack is read whole so often; disks lose what nobody reads.",
+    )
+    young_days: float = Field(
+        default=7.0,
+        gt=0,
+        json_schema_extra={"unit": "days"},
+        description="The first time after sealing: what a new disk or controller does to a pack "
+        "shows early.",
+    )
+    mib_per_second: float = Field(
+        default=64.0,
+        gt=0,
+        json_schema_extra={"unit": "MiB/s"},
+        description="Read no faster on average, over all hospitals, so that senders and people "
+        "who read have the disk. 123 TB in 90 days need 16.",
+    )
+    opened_percent: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        json_schema_extra={"unit": "percent a month"},
+        description="Share of the packs that is decrypted and parsed besides, each month: a hash "
+        "does not tell whether keys and programs still open what it is of.",
+    )
+
+
 class LimitsSection(Section):
     """What a peer may take. Every value bounds memory, threads or time."""
 
@@ -179,6 +212,11 @@ class RoleConfig(Protocol):
     @property
     def pack(self) -> PackSection:
         """When packs are sealed."""
+        ...
+
+    @property
+    def scrub(self) -> ScrubSection:
+        """How often packs are read again."""
         ...
 
     @property

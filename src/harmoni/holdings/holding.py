@@ -5,7 +5,7 @@ holding.find      answer a query
 holding.plan      what a retrieval would give
 holding.recall    give a data set back
 holding.commitments, holding.conflicts, holding.events, holding.sealer, holding.presence,
-holding.let_go, holding.rebuilder (keeper, operators)
+holding.let_go, holding.scrubber, holding.repairer, holding.rebuilder (keeper, operators)
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,8 @@ from harmoni.holdings.open_packs import OpenPacks, PackLimits
 from harmoni.holdings.presence import Presence
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.holdings.record import Recorder
+from harmoni.holdings.repair import Repairer
+from harmoni.holdings.scrub import Scrubber
 from harmoni.holdings.seal import Sealer
 from harmoni.index import find, lookup, packs, totals
 from harmoni.index.ingest import Terms
@@ -219,6 +221,28 @@ class Holding:
             index=self.index,
             events=self.events,
             safe_copies=self._site.policy.safe_copies,
+        )
+
+    @cached_property
+    def scrubber(self) -> Scrubber:
+        """Reads sealed packs again, and says whether they are what was sealed."""
+        return Scrubber(
+            files=self._site.files,
+            layout=self.layout,
+            keyring=self.keyring,
+            index=self.index,
+            clock=self._site.clock,
+        )
+
+    @cached_property
+    def repairer(self) -> Repairer:
+        """Puts whole copies in the place of damaged packs."""
+        return Repairer(
+            files=self._site.files,
+            layout=self.layout,
+            index=self.index,
+            scrubber=self.scrubber,
+            events=self.events,
         )
 
     def rebuilder(self) -> Rebuilder:

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 
 from harmoni.backends.filesystem import File
-from harmoni.model.errors import Damaged
 from harmoni.sealing import manifest, pack, streaming, tail
+from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
 
 
@@ -41,14 +41,7 @@ def read(file: File, keyring: Keyring) -> SealedListing:
         Damaged: there is no whole tail, or any byte of it was altered.
         NotHeld: the pack's key is gone.
     """
-    size_bytes = file.size_bytes()
-    if size_bytes < tail.END_BYTES:
-        raise Damaged(f"{file.name} is too short to be a sealed pack; use another copy")
-    footer = tail.parse_footer(file.read(size_bytes - tail.END_BYTES, tail.END_BYTES))
-    if footer.pack_size != size_bytes:
-        raise Damaged(f"{file.name} has another length than its footer says; use another copy")
-    start = footer.tail_offset
-    parsed = tail.parse_tail(file.read(start, size_bytes - start), footer)
+    footer, parsed = reader.read_tail(file)
     public = parsed.public
     plaintext = streaming.decrypt(
         parsed.manifest_ciphertext,

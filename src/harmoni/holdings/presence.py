@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.live_index import LiveIndex
-from harmoni.index import packs
+from harmoni.index import packs, scrubbing
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackState
@@ -68,6 +68,8 @@ class Presence:
                     packs.set_state(connection, pack_id, PackState.MISSING)
                 for pack_id in back:
                     packs.set_state(connection, pack_id, PackState.SEALED)
+                    # Its length is all that is known of it: it is scrubbed before others.
+                    scrubbing.note(connection, pack_id, 0)
         return Looked(missing=gone, returned=back)
 
     def note_unreadable(self, held: Held, error: HarmoniError) -> None:

@@ -13,7 +13,17 @@ from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.survey import survey
-from harmoni.index import commitment, conflicts, copies, equality, ingest, jobs, lookup, packs
+from harmoni.index import (
+    commitment,
+    conflicts,
+    copies,
+    equality,
+    ingest,
+    jobs,
+    lookup,
+    packs,
+    scrubbing,
+)
 from harmoni.index.database import Connection, Database
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
@@ -126,6 +136,7 @@ class Rebuilder:
             with fresh.write(durable=True) as target:
                 commitment.take_over(connection, target)
                 conflicts.take_over(connection, target)
+                scrubbing.take_over(connection, target)
                 jobs.take_over(connection, target)
                 self._reconcile(target)
             with fresh.reader() as rebuilt:
@@ -151,12 +162,13 @@ class Rebuilder:
     def _take_over(self, old: Connection, fresh: Database) -> None:
         """Keep what the old index knows and the store does not tell.
 
-        That is lost packs and members, and which packs are evicted.
+        That is lost packs and members, and which packs are evicted or damaged.
         """
         known = copies.counts(old)
         with fresh.reader() as connection:
             found = copies.counts(connection)
         told = {row.pack_id for row in packs.packs_in(old, PackState.EVICTED)}
+        told.update(row.pack_id for row in packs.packs_in(old, PackState.DAMAGED))
         told.update(copies.damaged_packs(old))
         for pack_id, count in known.items():
             if count != found.get(pack_id, 0) or pack_id in told:
@@ -191,8 +203,10 @@ class Rebuilder:
                     state = PackState.MISSING
                     self._missing.append(str(pack_id))
                 packs.set_state(connection, pack_id, state)
-            if row.state is PackState.EVICTED:
-                packs.set_state(connection, pack_id, PackState.EVICTED)
+            if row.state is PackState.EVICTED or (
+                row.state is PackState.DAMAGED and self._is_there(pack_id)
+            ):
+                packs.set_state(connection, pack_id, row.state)
             ingest.record(connection, [instance for _, instance in lost], self._terms)
             ingest.record_facts(connection, facts, self._terms)
             if self._is_there(pack_id):

@@ -154,7 +154,9 @@ pack: Final = Table(
     Column("sealed_at_ms", Integer),
     # 1 once its instances were compared with other versions of theirs.
     Column("compared", Integer, nullable=False, server_default=text("0")),
-    Index(None, "state"),
+    # When its file was last read whole; 0 before the first time.
+    Column("scrubbed_at_ms", Integer, nullable=False, server_default=text("0")),
+    Index(None, "state", "scrubbed_at_ms", "sealed_at_ms"),
     Index(None, "compared", sqlite_where=literal_column("compared") == literal_column("0")),
 )
 

@@ -1,22 +1,28 @@
 """The keeper: finishes packs, flushes the index, decides commitments. Never in a sender's way."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from harmoni.holdings.conflict import Conflict, Difference
 from harmoni.holdings.holding import Holding
+from harmoni.index.scrubbing import Due
 from harmoni.model.errors import HarmoniError
 from harmoni.net.http import Health
+from harmoni.policy.scrubbing import ScrubPolicy
 from harmoni.role.node import Node
 from harmoni.runtime.log import Log
 from harmoni.runtime.metrics import Metrics
+from harmoni.runtime.pace import Pace
 
 TICK_S: Final = 1.0
 _LATE_S: Final = 900.0
 """A round that finishes many big packs takes minutes, but not this long."""
+_SECOND_MS: Final = 1000
 _DAY_MS: Final = 86_400_000
+_MEBIBYTE: Final = 1 << 20
 _COMPARE_S: Final = 5.0
 """How long a round goes on comparing one hospital's packs for conflicts."""
 _LOOK_S: Final = 3600.0
@@ -45,6 +51,7 @@ class Keeper:
         self._log = log
         self._ended = threading.Event()
         self._problems: dict[str, str] = {}
+        self._rounds = 0
         self._kept_s = node.clock.monotonic_s()
         self._looked_s: dict[str, float] = {}
         self._sealed = metrics.counter("packs_sealed", "Packs finished and verified.", ["hospital"])
@@ -59,6 +66,21 @@ class Keeper:
         self._digested_day: dict[str, int] = {}
         self._damaged = metrics.counter(
             "instances_damaged", "Acknowledged members that do not verify.", ["hospital"]
+        )
+        scrub = node.settings.scrub
+        self._scrub_policy = ScrubPolicy(
+            cycle_days=scrub.cycle_days,
+            young_days=scrub.young_days,
+            opened_percent=scrub.opened_percent,
+        )
+        self._scrub_pace = Pace(node.clock, scrub.mib_per_second * _MEBIBYTE)
+        self._scrubbed = metrics.counter(
+            "packs_scrubbed", "Sealed packs read again, by what was found.", ["hospital", "state"]
+        )
+        self._unverified = metrics.gauge(
+            "oldest_verification_seconds",
+            "Since the sealed pack that was not verified for longest was verified.",
+            ["hospital"],
         )
 
     def run(self) -> None:
@@ -77,7 +99,11 @@ class Keeper:
     def tick(self) -> None:
         """One round over all hospitals. A hospital's trouble stops nobody else's round."""
         problems: dict[str, str] = {}
-        for hospital in self._node.hospitals:
+        # Each begins in its turn: what all share, such as the rate of scrubbing, is nobody's own.
+        hospitals = deque(self._node.hospitals)
+        hospitals.rotate(-self._rounds)
+        self._rounds += 1
+        for hospital in hospitals:
             try:
                 problems |= self._keep(self._node.holding(hospital))
             except HarmoniError as error:
@@ -130,6 +156,7 @@ class Keeper:
         holding.events.retire(self._node.settings.pack.quiet_s)
         self._tell(hospital, holding.conflicts.compare(_COMPARE_S))
         self._digest_conflicts(holding)
+        self._scrub(holding)
         failures |= {str(pack_id): why for pack_id, why in holding.conflicts.failures.items()}
         return {f"{hospital}/{name}": why for name, why in failures.items()}
 
@@ -176,3 +203,37 @@ class Keeper:
             self._log.error("pack missing", hospital=hospital, pack=str(pack_id))
         for pack_id in looked.returned:
             self._log.info("pack is back", hospital=hospital, pack=str(pack_id))
+
+    def _scrub(self, holding: Holding) -> None:
+        """Read the pack again that is due longest, if the rate allows it now; one a round."""
+        hospital, now_ms = str(holding.hospital), self._node.clock.now_ms()
+        oldest_ms = holding.scrubber.oldest_ms()
+        self._unverified.labels(hospital).set(
+            0 if oldest_ms is None else (now_ms - oldest_ms) / _SECOND_MS
+        )
+        if self._scrub_pace.wait_s() > 0:
+            return
+        pack_id = holding.scrubber.next(
+            Due(
+                scrubbed_before_ms=self._scrub_policy.scrubbed_before_ms(now_ms),
+                sealed_before_ms=self._scrub_policy.sealed_before_ms(now_ms),
+            )
+        )
+        if pack_id is None:
+            return
+        verdict = holding.scrubber.verify(
+            pack_id,
+            opens=self._scrub_policy.opens(str(pack_id), now_ms),
+            observe=self._scrub_pace.take,
+        )
+        self._scrubbed.labels(hospital, verdict.state.value).inc()
+        if not verdict.sound:
+            self._log.error(
+                "pack is not what was sealed",
+                hospital=hospital,
+                pack=str(pack_id),
+                state=verdict.state.value,
+                why=verdict.why,
+                instances=len(verdict.instances),
+                held_elsewhere=verdict.held_elsewhere,
+            )

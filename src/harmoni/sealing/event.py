@@ -20,6 +20,8 @@ COMMITMENT: Final = "commitment"
 """Somebody answers for instances; with "by" in its body it is our destination who does."""
 EVICTION: Final = "eviction"
 """A pack was let go, since all of it is safe elsewhere; its manifest stays, in this event."""
+REPAIR: Final = "repair"
+"""A whole copy was put in the place of a pack that was damaged or missing."""
 MANIFEST: Final = "manifest"
 """The field of an eviction's body that holds the manifest of the pack."""
 

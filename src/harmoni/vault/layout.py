@@ -14,6 +14,7 @@ PACK_SUFFIX: Final = ".tar"
 PART_SUFFIX: Final = ".part"
 NEW_SUFFIX: Final = ".new"
 FENCED_SUFFIX: Final = ".fenced"
+REPAIR_SUFFIX: Final = ".repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,15 @@ class Layout:
     def sealed_pack(self, pack_id: PackId) -> str:
         """A pack after it was sealed."""
         return f"{self.sealed_packs}/{pack_id.folder}/{pack_id}{PACK_SUFFIX}"
+
+    def repaired_pack(self, pack_id: PackId) -> str:
+        """A whole copy on its way into the place of a sealed pack."""
+        return f"{self.sealed_packs}/{pack_id.folder}/{pack_id}{REPAIR_SUFFIX}"
+
+    @property
+    def repair_lock(self) -> str:
+        """Held by a repair, of which there is one at a time."""
+        return f"{self.packs}/repair.lock"
 
     @property
     def keys(self) -> str:

@@ -69,6 +69,23 @@ def read_readme(file: File) -> pack.Readme:
     return pack.Readme.decode(file.read(member.offset, member.size_bytes))
 
 
+def read_tail(file: File) -> tuple[tail.Footer, tail.ParsedTail]:
+    """The end of a sealed pack: what it lists, checked as far as that is possible without a key.
+
+    Raises:
+        Damaged: there is no whole tail, or a byte of it was altered.
+        StorageFailed: the disk does not give some byte of it.
+    """
+    size_bytes = file.size_bytes()
+    if size_bytes < tail.END_BYTES:
+        raise Damaged(f"{file.name} is too short to be a sealed pack; use another copy")
+    footer = tail.parse_footer(file.read(size_bytes - tail.END_BYTES, tail.END_BYTES))
+    if footer.pack_size != size_bytes:
+        raise Damaged(f"{file.name} has another length than its footer says; use another copy")
+    start = footer.tail_offset
+    return footer, tail.parse_tail(file.read(start, size_bytes - start), footer)
+
+
 def open_member(
     file: File,
     *,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from ipaddress import IPv4Network
 
 import pytest
@@ -189,6 +190,47 @@ def test_vault_and_study_commands_work_on_a_gateway_too(centre, gateway, capsys)
         capsys, *("study", "find", "--json", "--config", config_path, "--hospital", "hospital-a")
     )
     assert json.loads(out)[0]["StudyInstanceUID"] == houses.STUDY
+
+
+def test_scrub_names_what_is_damaged_and_repair_brings_it_back_from_a_copy(
+    centre, gateway, tmp_path, capsys
+):
+    for number in (1, 2):
+        gateway.store(number)
+    gateway.seal()
+    gateway.clock.advance(1)
+    files = gateway.house.files
+    shutil.copytree(files.path("packs"), tmp_path / "copy" / "packs")
+    options = ("--json", "--config", centre.houses[0].config_path, "--hospital", "hospital-a")
+    code, out, _ = harmoni(capsys, "vault", "scrub", *options)
+    found = json.loads(out)
+    assert (code, found["findings"]) == (0, [])
+    assert found["size_bytes"] == sum(
+        path.stat().st_size for path in files.path("packs").glob("*/p/*/*.tar")
+    )
+    [path, *_] = files.path("packs").glob("*/p/*/*.tar")
+    path.unlink()
+
+    code, out, _ = harmoni(capsys, "vault", "scrub", *options)
+
+    assert code == 1
+    [finding] = json.loads(out)["findings"]
+    assert finding["state"] == "missing"
+    assert finding["pack_id"] == path.stem
+    code, out, _ = harmoni(capsys, "vault", "repair", "--from", tmp_path / "copy", *options)
+    assert code == 0
+    assert [done["repaired"] for done in json.loads(out)] == [True]
+    assert harmoni(capsys, "vault", "scrub", *options)[0] == 0
+
+
+def test_a_copy_that_is_the_data_directory_itself_or_is_not_there_is_refused(
+    centre, gateway, tmp_path, capsys
+):
+    options = ("--config", centre.houses[0].config_path, "--hospital", "hospital-a")
+    for source in (gateway.house.files.path(""), tmp_path / "nothing"):
+        code, _, err = harmoni(capsys, "vault", "repair", "--from", source, *options)
+        assert code != 0
+        assert str(source).rstrip("/") in err
 
 
 def test_nothing_is_wrong_with_a_gateway_that_has_everything(centre, gateway):

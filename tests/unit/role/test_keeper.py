@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import house as houses
+from harmoni.config.sections import ScrubSection
 from harmoni.model.errors import StorageFailed
 from harmoni.model.identifiers import HospitalId
 from harmoni.role.keeper import Keeper
@@ -25,7 +26,10 @@ class Archive:
         }
         self.hospitals = dict.fromkeys(self.houses)
         self.clock = self.houses[FIRST].clock
-        self.settings = SimpleNamespace(pack=SimpleNamespace(quiet_s=600.0))
+        self.settings = SimpleNamespace(
+            pack=SimpleNamespace(quiet_s=600.0),
+            scrub=ScrubSection(mib_per_second=0.01, opened_percent=100),
+        )
         self.fail = {}
 
     def holding(self, hospital):
@@ -148,3 +152,48 @@ def test_a_conflict_that_was_not_recorded_comes_again_with_its_alarm(archive, ke
     keeper.tick()
     assert keeper.health().healthy
     assert [event for event, _ in keeper._log.told].count("pixels differ") == 2
+
+
+def test_packs_are_read_again_in_turn_at_the_rate_and_damage_raises_the_alarm(archive, keeper):
+    """At 10 KiB/s one small pack is read in a round, and the next one rounds later."""
+    for house in archive.houses.values():
+        for number in (1, 2):
+            house.store(houses.data_set(number, study=f"{houses.STUDY}{number}"), number)
+        house.seal()
+    [path] = archive.houses[SECOND].files(
+        f"packs/*/p/*/{archive.houses[SECOND].versions(2)[0].location.pack_id}.tar"
+    )
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[archive.houses[SECOND].versions(2)[0].location.offset + 60] ^= 1
+    path.write_bytes(data)
+    for house in archive.houses.values():
+        house.clock.advance(8 * 86_400)
+
+    def scrubbed():
+        return {
+            line.split("{")[1].split("}")[0]: float(line.split()[-1])
+            for line in keeper_metrics.render().decode().splitlines()
+            if line.startswith("harmoni_packs_scrubbed_total{")
+        }
+
+    keeper_metrics = Metrics()
+    keeper = Keeper(archive, Lines(), keeper_metrics)
+    rounds = 0
+    while sum(scrubbed().values()) < 4:
+        before = sum(scrubbed().values())
+        keeper.tick()
+        rounds += 1
+        assert sum(scrubbed().values()) - before <= 1
+        archive.clock.advance(0.5)
+        assert rounds < 50
+
+    assert rounds > 4
+    assert scrubbed() == {
+        'hospital="hospital-a",state="sealed"': 2,
+        'hospital="hospital-b",state="sealed"': 1,
+        'hospital="hospital-b",state="damaged"': 1,
+    }
+    [(_, told)] = [line for line in keeper._log.told if "not what was sealed" in line[0]]
+    assert told["hospital"] == "hospital-b"
+    assert told["instances"] == 1

@@ -1,0 +1,317 @@
+"""Scrubbing: reading sealed packs again, long after, to find out whether they are what was sealed.
+
+A pack is verified without any key, by the SHA-256 of its file. A share of the packs is opened and
+parsed besides. Where the file differs, every instance of it is tried, and those that cannot be
+given back are named and flagged: nobody believes those copies any more, an identical re-send heals
+them, and `holdings/repair.py` puts a whole copy in the file's place.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from harmoni.backends.filesystem import File, Filesystem
+from harmoni.holdings import listing, recall
+from harmoni.holdings.live_index import LiveIndex
+from harmoni.holdings.survey import survey
+from harmoni.index import ingest, lookup, packs, scrubbing
+from harmoni.index.database import Connection
+from harmoni.index.lookup import Held
+from harmoni.index.packs import PackRow, PackState, SealedPack
+from harmoni.index.scrubbing import Due
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
+from harmoni.model.identifiers import PackId
+from harmoni.runtime.clock import Clock
+from harmoni.vault import fixity
+from harmoni.vault.fixity import Observe
+from harmoni.vault.keyring import Keyring
+from harmoni.vault.layout import Layout
+from harmoni.vault.reader import PackReader
+
+Progress = Callable[[int, int], None]
+"""Called with packs done and packs in all."""
+
+_BATCH: Final = 64
+"""Packs asked for at once."""
+
+
+def _unseen(*_: object) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was found out about one pack."""
+
+    pack_id: PackId
+    state: PackState
+    """Sealed, damaged, missing; or evicted meanwhile, which is no finding."""
+    size_bytes: int
+    """How much was read to verify it."""
+    opened: bool
+    """Whether its members were opened and parsed besides."""
+    why: str = ""
+    """What is wrong with it, or ""."""
+    instances: tuple[str, ...] = ()
+    """SOP Instance UIDs of the copies in it that cannot be given back."""
+    held_elsewhere: int = 0
+    """How many of them are held in another pack here as well."""
+    members: tuple[str, ...] = ()
+    """The members that differ, by the pack's own table of hashes, which needs no key."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.state in {PackState.SEALED, PackState.EVICTED}
+
+
+class Scrubber:
+    """Verifies one hospital's sealed packs.
+
+    Args:
+        files: the store.
+        layout: the hospital's names.
+        keyring: opens what is to be opened.
+        index: the hospital's live index, which says what each file must be.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: Filesystem,
+        layout: Layout,
+        keyring: Keyring,
+        index: LiveIndex,
+        clock: Clock,
+    ) -> None:
+        self._files = files
+        self._layout = layout
+        self._keyring = keyring
+        self._index = index
+        self._clock = clock
+
+    def waiting(self, wanted: Due) -> int:
+        """How many packs are due."""
+        with self._index.reader() as connection:
+            return scrubbing.count(connection, wanted)
+
+    def oldest_ms(self) -> int | None:
+        """When the sealed pack that was not verified for longest was; None without packs."""
+        with self._index.reader() as connection:
+            return scrubbing.oldest_ms(connection)
+
+    def run(
+        self,
+        wanted: Due,
+        *,
+        opens: Callable[[PackId], bool] = lambda _: False,
+        observe: Observe = _unseen,
+        progress: Progress = _unseen,
+    ) -> Iterator[Verdict]:
+        """Verify every pack that is due, the one verified longest ago first.
+
+        What was verified is noted pack by pack: after an interruption the next run goes on.
+
+        Args:
+            wanted: what is due; both times must lie before the start, or it never ends.
+            opens: whether a pack is to be opened and parsed besides.
+            observe: told of every run of bytes; may wait.
+            progress: told how many packs are done.
+
+        Raises:
+            OutOfResources, StorageFailed: a result could not be noted.
+        """
+        total, done = self.waiting(wanted), 0
+        progress(0, total)
+        while pack_ids := self._due(wanted):
+            for pack_id in pack_ids:
+                yield self.verify(pack_id, opens=opens(pack_id), observe=observe)
+                done += 1
+                progress(done, max(done, total))
+
+    def next(self, wanted: Due) -> PackId | None:
+        """The pack that is due and was not verified for longest."""
+        return next(iter(self._due(wanted, limit=1)), None)
+
+    def verify(
+        self, pack_id: PackId, *, opens: bool = False, observe: Observe = _unseen
+    ) -> Verdict:
+        """Read one pack whole, note what it is, and say so.
+
+        A pack that was damaged or missing and is whole now counts again.
+
+        Args:
+            pack_id: a pack that the index knows.
+            opens: open and parse its members besides.
+            observe: told of every run of bytes; may wait.
+
+        Raises:
+            NotHeld: the index does not know it, or not as sealed.
+            OutOfResources, StorageFailed: the result could not be noted.
+        """
+        with self._index.reader() as connection:
+            row = packs.pack(connection, pack_id)
+        if row is None or row.sealed is None:
+            raise NotHeld(f"the index knows no sealed pack {pack_id}")
+        if row.state is PackState.EVICTED:
+            return self._verdict(row, PackState.EVICTED)
+        # What counted as damaged or missing must prove more than its hash before it counts again.
+        opens = opens or row.state is not PackState.SEALED
+        try:
+            file = self._open(pack_id)
+        except NotHeld as error:
+            return self._note(row, PackState.MISSING, why=str(error))
+        with file:
+            try:
+                why = self._what_is_wrong(file, row.sealed, observe, opens=opens)
+            except (Damaged, NotHeld, StorageFailed) as error:
+                why = str(error)
+            if not why:
+                return self._note_whole(row, file, opened=opens)
+            return self._note_damaged(row, file, why, opened=opens)
+
+    def _due(self, wanted: Due, limit: int = _BATCH) -> list[PackId]:
+        with self._index.reader() as connection:
+            return scrubbing.due(connection, wanted, limit)
+
+    def _open(self, pack_id: PackId) -> File:
+        # A pack waits in open/ for a moment after it was sealed.
+        sealed = self._layout.sealed_pack(pack_id)
+        for name in (sealed, self._layout.open_pack(pack_id)):
+            try:
+                return self._files.open(name)
+            except NotHeld:
+                continue
+        return self._files.open(sealed)
+
+    def _what_is_wrong(
+        self, file: File, sealed: SealedPack, observe: Observe, *, opens: bool
+    ) -> str:
+        if file.size_bytes() != sealed.size_bytes:
+            return f"{file.name} has {file.size_bytes()} bytes, {sealed.size_bytes} were sealed"
+        if fixity.sha256(file, observe) != sealed.sha256:
+            return f"{file.name} has another SHA-256 than was sealed"
+        if opens and not self._opens_as_listed(file):
+            # Not a disk's doing: what was sealed was wrong, or what reads it.
+            return f"{file.name} is what was sealed, but its members are not what its manifest says"
+        return ""
+
+    def _opens_as_listed(self, file: File) -> bool:
+        contents = listing.read(file, self._keyring).manifest
+        found = survey(file, self._keyring)
+        instances = {each.location: each.identity for each in found.instances}
+        return all(
+            instances.get(each.location) == each.identity for each in contents.instances
+        ) and {listed for listed, _ in found.events} >= set(contents.events)
+
+    def _note_whole(self, row: PackRow, file: File, *, opened: bool) -> Verdict:
+        """Note that a pack is what was sealed; if it was not before, its members count again."""
+        contents, facts = None, []
+        if row.state is not PackState.SEALED:
+            contents = listing.read(file, self._keyring).manifest
+            facts = survey(file, self._keyring).facts()
+        with self._index.write(durable=contents is not None) as connection:
+            if _is_evicted(connection, row.pack_id):
+                return self._verdict(row, PackState.EVICTED)
+            if contents is not None:
+                # Of a pack that only the log knew there are no rows yet.
+                ingest.record(connection, contents.instances, self._index.terms, doubtful=True)
+                ingest.record_facts(connection, facts, self._index.terms)
+                packs.set_state(connection, row.pack_id, PackState.SEALED)
+                for each in contents.instances:
+                    packs.flag_damaged(
+                        connection, each.sop_instance_uid, each.location, damaged=False
+                    )
+            scrubbing.note(connection, row.pack_id, self._clock.now_ms())
+        return self._verdict(row, PackState.SEALED, opened=opened)
+
+    def _note_damaged(self, row: PackRow, file: File, why: str, *, opened: bool) -> Verdict:
+        with self._index.reader() as connection:
+            held = lookup.members(connection, row.pack_id)
+        lost = [each for each in held if not self._can_be_recalled(each)]
+        try:
+            members = fixity.differing(file)
+        except (Damaged, StorageFailed):
+            members = ()
+        with self._index.write(durable=True) as connection:
+            if _is_evicted(connection, row.pack_id):
+                return self._verdict(row, PackState.EVICTED, opened=opened)
+            packs.set_state(connection, row.pack_id, PackState.DAMAGED)
+            for each in lost:
+                packs.flag_damaged(connection, each.sop_instance_uid, each.location)
+            scrubbing.note(connection, row.pack_id, self._clock.now_ms())
+            elsewhere = sum(_is_held_elsewhere(connection, each) for each in lost)
+        return self._verdict(
+            row,
+            PackState.DAMAGED,
+            why=why,
+            opened=opened,
+            instances=tuple(each.sop_instance_uid for each in lost),
+            held_elsewhere=elsewhere,
+            members=members,
+        )
+
+    def _note(self, row: PackRow, state: PackState, *, why: str) -> Verdict:
+        with self._index.write(durable=True) as connection:
+            if _is_evicted(connection, row.pack_id):
+                return self._verdict(row, PackState.EVICTED)
+            packs.set_state(connection, row.pack_id, state)
+            held = lookup.members(connection, row.pack_id)
+            elsewhere = sum(_is_held_elsewhere(connection, each) for each in held)
+        return self._verdict(
+            row,
+            state,
+            why=why,
+            instances=tuple(each.sop_instance_uid for each in held),
+            held_elsewhere=elsewhere,
+        )
+
+    def _verdict(
+        self,
+        row: PackRow,
+        state: PackState,
+        *,
+        why: str = "",
+        opened: bool = False,
+        instances: tuple[str, ...] = (),
+        held_elsewhere: int = 0,
+        members: tuple[str, ...] = (),
+    ) -> Verdict:
+        assert row.sealed is not None
+        return Verdict(
+            pack_id=row.pack_id,
+            state=state,
+            size_bytes=0 if state is PackState.MISSING else row.sealed.size_bytes,
+            opened=opened,
+            why=why,
+            instances=instances,
+            held_elsewhere=held_elsewhere,
+            members=members,
+        )
+
+    def _can_be_recalled(self, held: Held) -> bool:
+        # A reader of its own: one that has the pack open may have another file of that name.
+        reader = PackReader(self._files, self._layout, self._keyring.data_key)
+        try:
+            for _ in recall.data_set(reader, self._layout.hospital, held):
+                pass
+        except HarmoniError:
+            return False
+        return True
+
+
+def _is_evicted(connection: Connection, pack_id: PackId) -> bool:
+    """Whether a pack was let go of since it was looked at."""
+    row = packs.pack(connection, pack_id)
+    return row is not None and row.state is PackState.EVICTED
+
+
+def _is_held_elsewhere(connection: Connection, held: Held) -> bool:
+    """Whether another pack holds the same version, and nothing is known against that copy."""
+    return any(
+        copy.identity == held.identity
+        and copy.sound
+        and copy.location.pack_id != held.location.pack_id
+        for copy in lookup.versions(connection, held.sop_instance_uid)
+    )

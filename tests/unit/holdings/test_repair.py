@@ -1,0 +1,143 @@
+"""A damaged or missing pack is replaced by a copy that is what was sealed, and by no other."""
+
+import shutil
+
+import pytest
+
+import house as houses
+from harmoni.backends.filesystem import Filesystem
+from harmoni.holdings.repair import copy_below
+from harmoni.index.packs import PackState
+from harmoni.model.errors import Busy
+
+
+@pytest.fixture
+def copied(house, tmp_path):
+    """A house with two packs, and a copy of its packs."""
+    for number in (1, 2):
+        house.store(houses.data_set(number, study=f"{houses.STUDY}{number}"), number)
+    house.seal()
+    copy = tmp_path / "copy"
+    shutil.copytree(house.root / "packs", copy / "packs")
+    return house, copy
+
+
+def pack_of(house, number):
+    [path] = house.files(f"packs/*/p/*/{house.versions(number)[0].location.pack_id}.tar")
+    path.chmod(0o600)
+    return path
+
+
+def repair(house, copy):
+    source = copy_below(Filesystem(copy), house.holding.layout)
+    return list(house.holding.repairer.run(source, "the copy"))
+
+
+def damage(path, at=-3000):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_pack_is_replaced_by_the_copy_and_counts_again(copied):
+    house, copy = copied
+    path = pack_of(house, 1)
+    whole = path.read_bytes()
+    damage(path, house.versions(1)[0].location.offset + 50)
+    house.holding.scrubber.verify(house.versions(1)[0].location.pack_id)
+    assert not house.versions(1)[0].sound
+
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    assert "another SHA-256" in done.why
+    assert path.read_bytes() == whole
+    assert path.stat().st_mode & 0o777 == 0o400
+    assert house.versions(1)[0].sound
+    assert house.recall(house.versions(1)[0]) == houses.data_set(1, study=f"{houses.STUDY}1")
+
+
+def test_a_missing_pack_comes_back_and_the_repair_is_an_event_that_a_rebuild_finds(copied):
+    house, copy = copied
+    pack_of(house, 2).unlink()
+    house.holding.presence.check()
+
+    [done] = repair(house, copy)
+    house.holding.events.retire()
+    house.seal()
+
+    assert done.repaired
+    assert house.holding.rebuilder().rebuild().equal
+    with house.holding.index.reader() as connection:
+        told = connection.execute("SELECT kind, body FROM fact").fetchall()
+    assert [kind for kind, _ in told] == ["repair"]
+    assert '"was": "missing"' in told[0][1]
+
+
+def test_a_copy_that_is_damaged_itself_replaces_nothing(copied):
+    house, copy = copied
+    path = pack_of(house, 1)
+    damage(path)
+    house.holding.scrubber.verify(house.versions(1)[0].location.pack_id)
+    before = path.read_bytes()
+    [other] = copy.glob(f"packs/*/p/*/{path.name}")
+    other.chmod(0o600)
+    damage(other, 700)
+
+    [done] = repair(house, copy)
+
+    assert not done.repaired
+    assert "the copy" in done.why
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("*.repair"))
+
+
+def test_a_pack_that_the_copy_does_not_have_is_named(copied):
+    house, copy = copied
+    pack_of(house, 1).unlink()
+    house.holding.presence.check()
+    shutil.rmtree(copy / "packs")
+
+    [done] = repair(house, copy)
+
+    assert not done.repaired
+    assert "does not exist" in done.why
+
+
+def test_a_lost_pack_that_only_the_log_knows_comes_back_with_its_rows(copied):
+    """Index and pack are lost at once: after a rebuild the log alone names the pack."""
+    house, copy = copied
+    pack_of(house, 1).unlink()
+    shutil.rmtree(house.root / "index" / "hospital-a")
+    (house.root / "index" / "hospital-a").mkdir()
+    anew = house.again()
+    anew.holding.rebuilder().rebuild()
+    assert anew.versions(1) == []
+
+    [done] = repair(anew, copy)
+
+    assert done.repaired
+    assert anew.versions(1)[0].pack_state is PackState.SEALED
+    assert anew.recall(anew.versions(1)[0]) == houses.data_set(1, study=f"{houses.STUDY}1")
+
+
+def test_there_is_one_repair_at_a_time(copied):
+    house, copy = copied
+    with (
+        house.site.files.lock_file(house.holding.layout.repair_lock),
+        pytest.raises(Busy),
+    ):
+        repair(house, copy)
+
+
+def test_what_an_interrupted_repair_left_is_in_nobodys_way(copied):
+    house, copy = copied
+    path = pack_of(house, 1)
+    damage(path)
+    house.holding.scrubber.verify(house.versions(1)[0].location.pack_id)
+    path.with_suffix(".repair").write_bytes(b"half")
+
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    assert not list(path.parent.glob("*.repair"))

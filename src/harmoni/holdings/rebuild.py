@@ -4,9 +4,12 @@ The tails of sealed packs say everything; packs that are still open are walked. 
 the live index's write lock nobody's row can be lost: a waiting writer finds the new database.
 """
 
+import gc
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.evidence.seal_log import SealLog, SealRecord
@@ -28,11 +31,15 @@ from harmoni.index.database import Connection, Database
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import PackId
+from harmoni.model.instance import Instance
 from harmoni.sealing.pack import PackKind
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import PACK_SUFFIX, Layout
 from harmoni.vault.pack_ids import PackIds
+
+_BATCH_ROWS: Final = 5000
+"""Rows that are written at once."""
 
 Progress = Callable[[int, int], None]
 """Called with packs done and packs in all."""
@@ -61,6 +68,27 @@ class RebuildReport:
     def sound(self) -> bool:
         """Whether everything that was ever acknowledged is there and verifies."""
         return not (self.unreadable or self.missing or self.damaged) and self.equal is not False
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Let Python not look for cycles of objects: manifests have none, and looking costs a tenth."""
+    looked = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looked:
+            gc.enable()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What was read and is not written yet: a transaction for each pack costs half the time."""
+
+    instances: list[Instance] = field(default_factory=list)
+    facts: list[ingest.Fact] = field(default_factory=list)
+    sealed: list[packs.SealedPack] = field(default_factory=list)
 
 
 class Rebuilder:
@@ -99,6 +127,7 @@ class Rebuilder:
         self._damaged = 0
         self._instances = 0
         self._seen: set[PackId] = set()
+        self._waiting = _Waiting()
 
     def rebuild(self, progress: Progress = _unseen) -> RebuildReport:
         """Build, compare, take over what only the old index knows, and swap.
@@ -110,7 +139,7 @@ class Rebuilder:
             Busy: another rebuild of this hospital runs.
             OutOfResources, StorageFailed: the live index stays as it is.
         """
-        with self._files.lock_file(self._layout.rebuild_lock):
+        with self._files.lock_file(self._layout.rebuild_lock), _no_cycles():
             return self._rebuild(progress)
 
     def _rebuild(self, progress: Progress) -> RebuildReport:
@@ -254,6 +283,7 @@ class Rebuilder:
             if pack_id not in self._seen:
                 self._add(fresh, name, pack_id)
             progress(done + 1, len(names))
+        self._write_waiting(fresh)
 
     def _add(self, fresh: Database, name: str, pack_id: PackId) -> None:
         try:
@@ -280,22 +310,31 @@ class Rebuilder:
             self._unreadable[name] = str(error)
             self._walk_damaged(fresh, file, pack_id)
             return
-        with fresh.write() as connection:
-            ingest.record(connection, contents.instances, self._terms)
-            ingest.record_facts(connection, facts, self._terms)
-            packs.sealed(
-                connection,
-                packs.SealedPack(
-                    pack_id=pack_id,
-                    kind=contents.kind,
-                    size_bytes=sealed.footer.pack_size,
-                    sha256=sha256,
-                    root=contents.root,
-                    sealed_at_ms=contents.sealed_ms,
-                ),
+        self._waiting.instances += contents.instances
+        self._waiting.facts += facts
+        self._waiting.sealed.append(
+            packs.SealedPack(
+                pack_id=pack_id,
+                kind=contents.kind,
+                size_bytes=sealed.footer.pack_size,
+                sha256=sha256,
+                root=contents.root,
+                sealed_at_ms=contents.sealed_ms,
             )
+        )
         self._seen.add(pack_id)
         self._instances += len(contents.instances)
+        if len(self._waiting.instances) + len(self._waiting.facts) >= _BATCH_ROWS:
+            self._write_waiting(fresh)
+
+    def _write_waiting(self, fresh: Database) -> None:
+        """Write the rows of the packs that were read."""
+        waiting, self._waiting = self._waiting, _Waiting()
+        with fresh.write() as connection:
+            ingest.record(connection, waiting.instances, self._terms)
+            ingest.record_facts(connection, waiting.facts, self._terms)
+            for each in waiting.sealed:
+                packs.sealed(connection, each)
 
     def _walk_damaged(self, fresh: Database, file: File, pack_id: PackId) -> None:
         """A sealed pack whose tail cannot be read still has members: take those that verify."""
@@ -327,6 +366,7 @@ class Rebuilder:
                 pack_id = PackId(name.removesuffix(PACK_SUFFIX))
                 if pack_id not in self._seen:
                     self._add_open(fresh, name, pack_id, old)
+        self._write_waiting(fresh)
 
     def _add_open(
         self, fresh: Database, name: str, pack_id: PackId, old: Connection | None

@@ -1,12 +1,14 @@
 """The open packs of one worker for one hospital: one per study, let go when they are due."""
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.open_pack import OpenPack
 from harmoni.index import packs
+from harmoni.model.errors import OutOfResources, StorageFailed
 from harmoni.model.header import STUDY_INSTANCE_UID as STUDY
 from harmoni.model.header import Header
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
@@ -143,8 +145,13 @@ class OpenPacks:
         return self._files.create(self._layout.part(pack_id, sequence))
 
     def remove_part(self, pack_id: PackId, sequence: int) -> None:
-        """Drop a part file: its instance is in the pack now, or was given up."""
-        self._files.remove(self._layout.part(pack_id, sequence))
+        """Drop a part file: its instance is in the pack now, or was given up.
+
+        One that cannot be removed is in nobody's way, and goes when its pack is finished: what the
+        sender is told must not depend on it, nor that the pack is let go of.
+        """
+        with suppress(StorageFailed, OutOfResources):
+            self._files.remove(self._layout.part(pack_id, sequence))
 
     def _forget(self, key: tuple[str, str], retired: OpenPack) -> None:
         with self._lock:

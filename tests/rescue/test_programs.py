@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -383,6 +384,21 @@ def test_a_wrong_judgement_of_a_vector_would_be_seen(run, tmp_path, file, change
     assert [line.split()[0] for line in answer.lines if "WRONG" in line] == [file]
 
 
+def test_any_identity_opens_what_is_for_it_and_nothing_else(run, tmp_path):
+    (tmp_path / "ages").mkdir()
+    entries = []
+    identities = [age.generate_identity(random=os.urandom(32)) for _ in range(40)]
+    for number, (one, other) in enumerate(zip(identities, identities[1:], strict=False)):
+        sealed = make_vectors.EPOCH.seal([one.recipient()], random=os.urandom(32))
+        (tmp_path / f"ages/{number}").write_bytes(sealed)
+        facts = {"file": f"ages/{number}", "kind": "age", "key": make_vectors.EPOCH.key.hex()}
+        entries.append(facts | {"identity": one.to_string(), "outcome": "opens"})
+        entries.append(facts | {"identity": other.to_string(), "outcome": "not held"})
+    (tmp_path / "index.json").write_text(json.dumps(entries))
+
+    assert run("--check", tmp_path).lines[-1] == "78 examples: 0 judged wrong"
+
+
 def test_both_programs_say_and_write_the_same(remains, tmp_path):
     flip(instances_pack(remains), 70_000)
     [path] = remains.packs("open")
@@ -446,6 +462,36 @@ def test_a_large_member_takes_no_more_memory_than_a_small_one(tool, tmp_path):
         peaks.append(rescuer.peak_kib(tool, *remains.options(), path))
 
     assert peaks[1] - peaks[0] < 64 << 10
+
+
+def test_without_cryptography_rescue_py_says_what_to_do(tmp_path):
+    hidden = "import sys; sys.modules['cryptography'] = None; "
+    [python, isolated, flag, script, path] = rescuer.command("rescue.py")
+    done = subprocess.run(
+        [python, isolated, flag, hidden + script, path], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert "take rescue.mjs" in done.stderr
+
+
+def test_a_pack_that_is_not_there_does_not_keep_the_others(run, remains):
+    answer = run(*remains.options(), "lost.tar", remains.root / "sealed")
+
+    assert answer.code == 1
+    assert answer.lines[0] == "lost.tar DAMAGED: it cannot be read or written to its end"
+    assert rescuer.datasets(remains.root / "out") == sorted(remains.sent["sealed"])
+
+
+def test_a_block_under_the_name_of_another_is_not_taken_for_it(run, remains):
+    path = block_of(remains)
+    other = {"block": "01KB000000000000000000000A"}
+    path.chmod(0o600)
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | other))
+    answer = run(*remains.options(), *remains.packs("open"))
+
+    assert answer.code == 1
+    assert all("a key block is damaged" in line for line in answer.lines[:3])
 
 
 def test_rescue_py_imports_nothing_but_the_library_and_cryptography():

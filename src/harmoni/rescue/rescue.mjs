@@ -127,11 +127,13 @@ function first(copies, use, what) {
 
 /** Every file below a folder, in one order on every machine. */
 function filesBelow(folder, suffix) {
-  const found = [];
-  for (const name of readdirSync(folder)) {
-    const path = join(folder, name);
-    if (statSync(path).isDirectory()) found.push(...filesBelow(path, suffix));
-    else if (name.endsWith(suffix)) found.push(path);
+  let found = [];
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) found = found.concat(filesBelow(path, suffix));
+    else if (path.endsWith(suffix) && statSync(path, { throwIfNoEntry: false })?.isFile()) {
+      found.push(path);
+    }
   }
   return found.sort();
 }
@@ -326,7 +328,8 @@ function polymod(groups) {
 /** The identity of a site: AES key wrap with padding (RFC 5649). */
 function unwrapIdentity(custodyKey, wrapped) {
   try {
-    const decipher = createDecipheriv("id-aes256-wrap-pad", custodyKey, bytes(0xa6, 0x59, 0x59, 0xa6));
+    const start = bytes(0xa6, 0x59, 0x59, 0xa6);
+    const decipher = createDecipheriv("id-aes256-wrap-pad", custodyKey, start);
     const opened = Buffer.concat([decipher.update(wrapped), decipher.final()]);
     return readIdentity(opened.toString("latin1"));
   } catch {
@@ -336,7 +339,7 @@ function unwrapIdentity(custodyKey, wrapped) {
 
 // ── age files (K2) ──────────────────────────────────────────────────────────────────────────────
 
-const AGE = /^(age-encryption\.org\/v1\n(?:-> .+\n(?:.{64}\n)*.{0,63}\n)+?---) (.{43})\n/;
+const AGE = /^(age-encryption\.org\/v1\n(?:-> .+\n(?:[\w+/]{64}\n)*[\w+/]{0,63}\n)+---) (.{43})\n/;
 const STANZA = /-> mlkem768x25519 (.{1494})\n(.{43})\n/g;
 const HPKE = Buffer.concat([text("HPKE-v1HPKE"), bytes(0x64, 0x7a, 0, 1, 0, 3)]);
 const CHUNK = 65536 + 16;
@@ -346,7 +349,10 @@ function openAge(data, identity) {
   const header = AGE.exec(data.toString("latin1"));
   require(header, "an age file is damaged: it has no header");
   const [stanzas, headerMac] = reading("an age file", () => [
-    [...header[1].matchAll(STANZA)].map((found) => [unbase64(found[1], 1120), unbase64(found[2], 32)]),
+    [...header[1].matchAll(STANZA)].map((stanza) => [
+      unbase64(stanza[1], 1120),
+      unbase64(stanza[2], 32),
+    ]),
     unbase64(header[2], 32),
   ]);
   let fileKey;
@@ -416,15 +422,14 @@ function openRow(block, row, epochKey) {
   return key;
 }
 
-/** A key block. */
-function parseBlock(data) {
-  const block = parse(data, "a key block", { suite: "aes256-gcm" });
+/** A key block with these fields. */
+function parseBlock(data, same = {}) {
+  const block = parse(data, "a key block", { suite: "aes256-gcm", ...same });
   const words = [block.hospital, block.site, block.month, block.block];
   const fine =
-    words.every((word) => typeof word === "string") &&
+    words.every((word) => typeof word === "string" && /^[!-~]{1,99}$/.test(word)) &&
     number(block.generation) &&
-    block.rows !== null &&
-    typeof block.rows === "object";
+    block.rows?.constructor === Object;
   require(fine, "a key block is damaged");
   return block;
 }
@@ -474,7 +479,7 @@ class Keys {
     let trouble = new NotHeld(`key block ${name} is missing`);
     for (const path of this.paths.get(name) ?? []) {
       try {
-        blocks.push(parseBlock(readFileSync(path)));
+        blocks.push(parseBlock(readFileSync(path), { block: name }));
       } catch (error) {
         if (!(error instanceof Damaged)) throw error;
         trouble = error;
@@ -505,7 +510,8 @@ class Keys {
 
 const README = new RegExp(
   "^format: harmoni-pack 0\\nsuite: (?<suite>aes256-gcm-hkdf-sha256-64k)\\n" +
-    "kind: (?<kind>instances|events)\\nhospital: (?<hospital>.+)\\nsite: (?<site>.+)\\n" +
+    "kind: (?<kind>instances|events)\\n" +
+    "hospital: (?<hospital>[!-~]{1,99})\\nsite: (?<site>[!-~]{1,99})\\n" +
     "pack: (?<pack>[0-9A-HJKMNP-TV-Z]{26})\\nkey: (?<key>[0-9A-Z]{26}\\.[0-9]{1,3})\\n\\n",
 );
 
@@ -945,15 +951,15 @@ function main() {
     return complain(`give ${wanted}; see --help`);
   }
   let keys;
-  const packs = [];
+  let packs = [];
   try {
     const identity = bySite
       ? unwrapIdentity(readFileSync(values["custody-key"]), readFileSync(values["wrapped-identity"]))
       : readIdentity(readFileSync(values.identity, "latin1"));
     keys = Keys.below(values.keys, identity);
     for (const path of positionals) {
-      if (statSync(path).isDirectory()) packs.push(...filesBelow(path, ".tar"));
-      else packs.push(path);
+      const folder = statSync(path, { throwIfNoEntry: false })?.isDirectory();
+      packs = packs.concat(folder ? filesBelow(path, ".tar") : [path]);
     }
     mkdirSync(values.out, { recursive: true, mode: 0o700 });
   } catch (error) {

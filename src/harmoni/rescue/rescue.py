@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Open packs of a HARMONI archive without HARMONI.
 
-Needs Python 3.11 or newer and its package "cryptography", 48 or newer. Where these cannot be had,
+Needs Python 3.11 or newer and its package "cryptography", 47 or newer. Where these cannot be had,
 rescue.mjs beside this file does the same with Node.js alone.
 
   With the recovery identity of the hospital, a text file with AGE-SECRET-KEY-PQ-1… in it:
@@ -41,11 +41,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap_with_padding
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+    from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap_with_padding
+
+    MLKEM768PrivateKey.from_seed_bytes(bytes(64))  # not with every OpenSSL
+except Exception as missing:  # noqa: BLE001 - whatever it is, there is another way
+    print(f"rescue: the package cryptography is missing or too old: {missing}", file=sys.stderr)
+    print("rescue: pip install 'cryptography>=47', or take rescue.mjs", file=sys.stderr)
+    sys.exit(2)
 
 Copy = TypeVar("Copy")
 Value = TypeVar("Value")
@@ -89,6 +96,13 @@ def unbase64(text: str, size: int | None = None) -> bytes:
     if size not in (None, len(data)):
         raise ValueError
     return data
+
+
+def natural(value: object) -> int:
+    """A number that counts something."""
+    if type(value) is not int or not 0 <= value < 1 << 53:
+        raise ValueError
+    return value
 
 
 @contextmanager
@@ -168,7 +182,9 @@ def polymod(groups: Iterable[int]) -> int:
 
 # ── age files (K2) ───────────────────────────────────────────────────────────────────────────────
 
-AGE = re.compile(rb"(age-encryption\.org/v1\n(?:-> .+\n(?:.{64}\n)*.{0,63}\n)+?---) (.{43})\n")
+AGE = re.compile(
+    rb"(age-encryption\.org/v1\n(?:-> .+\n(?:[\w+/]{64}\n)*[\w+/]{0,63}\n)+---) (.{43})\n"
+)
 STANZA = re.compile(rb"-> mlkem768x25519 (.{1494})\n(.{43})\n")
 HPKE = b"HPKE-v1HPKE" + struct.pack(">HHH", 0x647A, 1, 3)
 CHUNK = 65_536 + 16
@@ -229,6 +245,9 @@ def open_stanza(encapsulated: bytes, body: bytes, identity: Identity) -> bytes |
 # ── Epoch keys (K3) and key blocks (K4) ──────────────────────────────────────────────────────────
 
 
+BLOCK_WORDS = ("hospital", "site", "month", "block")
+
+
 def open_epoch(data: bytes, identity: Identity) -> Json:
     """An epoch key, out of its age file."""
     return parse(open_age(data, identity), "an epoch key", suite="aes256-gcm")
@@ -241,21 +260,22 @@ def open_row(block: Json, row: str, epoch_key: bytes) -> bytes:
         raise NotHeld(f"key {key_id} was erased")
     with reading(f"key {key_id}"):
         wrapped = unbase64(block["rows"][row], 60)
-    bound = prefixed("aes256-gcm", block["hospital"], key_id)
+        bound = prefixed("aes256-gcm", block["hospital"], key_id)
     try:
         return AESGCM(epoch_key).decrypt(wrapped[:12], wrapped[12:], bound)
     except InvalidTag:
         raise Damaged(f"key {key_id} fails authentication") from None
 
 
-def parse_block(data: bytes) -> Json:
-    """A key block."""
-    block = parse(data, "a key block", suite="aes256-gcm")
+def parse_block(data: bytes, **same: str) -> Json:
+    """A key block with these fields."""
+    block = parse(data, "a key block", suite="aes256-gcm", **same)
     with reading("a key block"):
-        words = [block[name] for name in ("hospital", "site", "month", "block")]
-        if not all(isinstance(word, str) for word in words) or block["generation"] < 0:
+        natural(block["generation"])
+        if not all(re.fullmatch("[!-~]{1,99}", block[name]) for name in BLOCK_WORDS):
             raise ValueError
-        block["rows"].items()
+        if type(block["rows"]) is not dict:
+            raise ValueError
     return block
 
 
@@ -299,7 +319,7 @@ class Keys:
         trouble: Exception = NotHeld(f"key block {name} is missing")
         for path in self.paths.get(name, ()):
             try:
-                blocks.append(parse_block(path.read_bytes()))
+                blocks.append(parse_block(path.read_bytes(), block=name))
             except Damaged as error:
                 trouble = error
         if not blocks:
@@ -327,7 +347,8 @@ class Keys:
 
 README = re.compile(
     r"format: harmoni-pack 0\nsuite: (?P<suite>aes256-gcm-hkdf-sha256-64k)\n"
-    r"kind: (?P<kind>instances|events)\nhospital: (?P<hospital>.+)\nsite: (?P<site>.+)\n"
+    r"kind: (?P<kind>instances|events)\n"
+    r"hospital: (?P<hospital>[!-~]{1,99})\nsite: (?P<site>[!-~]{1,99})\n"
     r"pack: (?P<pack>[0-9A-HJKMNP-TV-Z]{26})\nkey: (?P<key>[0-9A-Z]{26}\.[0-9]{1,3})\n\n"
 )
 FOOTER = struct.Struct(">16sII4Q32s392x32s")
@@ -350,9 +371,11 @@ class Member:
 
 def tar_header(name: str, size: int, time: int, *, pax: bool = False, kind: str = "0") -> bytes:
     """The one valid header of a member."""
+    if min(size, time) < 0:
+        raise ValueError
     if pax:
         record = f" size={size}\n"
-        length = next(n for n in range(99) if n == len(str(n)) + len(record))
+        length = next(n for n in range(999) if n == len(str(n)) + len(record))
         before = tar_header(f"PaxHeaders/{name}", length, time, kind="x")
         own = tar_header(name, size if size < 8 << 30 else 0, time)
         return before + f"{length}{record}".encode().ljust(512, b"\0") + own
@@ -468,14 +491,16 @@ def read_manifest(data: bytes, **readme: str) -> dict[str, Entry]:
     with reading("the manifest"):
         for each in manifest["instances"]:
             digest, uid = bytes.fromhex(each["dataset_sha256"]), each["sop_instance"]
-            name = f"i/{each['sequence']:08d}"
-            entries[name] = Entry(each["offset"], each["size"], digest, each["dataset_size"])
+            name = f"i/{natural(each['sequence']):08d}"
+            place = natural(each["offset"]), natural(each["size"])
+            entries[name] = Entry(*place, digest, natural(each["dataset_size"]))
             salt = unbase64(each["salt"], 32)
             leaves.append(sha256(salt, uid.encode("utf-8", "surrogatepass"), digest))
         for each in manifest["events"]:
             digest = bytes.fromhex(each["sha256"])
-            name = f"e/{each['sequence']:08d}.{each['key']}"
-            entries[name] = Entry(each["offset"], each["size"], digest, None)
+            name = f"e/{natural(each['sequence']):08d}.{each['key']}"
+            place = natural(each["offset"]), natural(each["size"])
+            entries[name] = Entry(*place, digest, None)
             leaves.append(sha256(unbase64(each["salt"], 32), each["kind"].encode(), digest))
         if merkle_root(leaves) != bytes.fromhex(manifest["root"]):
             raise ValueError

@@ -1,6 +1,7 @@
 """rescue.py and rescue.mjs open what an archive wrote, to the byte, and say what is damaged."""
 
 import ast
+import itertools
 import json
 import os
 import random
@@ -388,7 +389,7 @@ def test_any_identity_opens_what_is_for_it_and_nothing_else(run, tmp_path):
     (tmp_path / "ages").mkdir()
     entries = []
     identities = [age.generate_identity(random=os.urandom(32)) for _ in range(40)]
-    for number, (one, other) in enumerate(zip(identities, identities[1:], strict=False)):
+    for number, (one, other) in enumerate(itertools.pairwise(identities)):
         sealed = make_vectors.EPOCH.seal([one.recipient()], random=os.urandom(32))
         (tmp_path / f"ages/{number}").write_bytes(sealed)
         facts = {"file": f"ages/{number}", "kind": "age", "key": make_vectors.EPOCH.key.hex()}

@@ -23,7 +23,8 @@ damaged or its key is gone, and all the rest was written; 2 nothing was tried.
 `;
 
 // (K1) and (P1) are sections of keys-format.md and pack-format.md, the two pages beside this file.
-// Nothing is read but the files that are named, nothing is written but files in DIR.
+// Nothing is read but what is named, nothing is written but files in DIR (--check: in a temporary
+// folder). Errors are of two kinds: damaged, and no key.
 
 import {
   createDecipheriv, createHash, createHmac, createPrivateKey, createPublicKey, diffieHellman,

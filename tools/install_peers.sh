@@ -8,6 +8,8 @@ missing=""
 for package in $wanted; do
   dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
+# Node.js reads what we write without us; it need not come from the system's packages.
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   # A package of a server starts it; the tests start their own, at ports of their own.

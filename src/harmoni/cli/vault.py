@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harmoni.cli import nodes, options, output
+from harmoni.rescue import kit
 from harmoni.role import oversight, upkeep
 
 app = typer.Typer(help="Packs and the index made from them.", no_args_is_help=True)
@@ -101,3 +102,17 @@ def repair(
     output.rows(done, json_wanted=json, empty="no pack is damaged or missing")
     if not all(each.repaired for each in done):
         raise typer.Exit(1)
+
+
+@app.command("rescue-kit")
+def rescue_kit(
+    directory: Annotated[Path, typer.Argument(help="Where it goes: new, empty, or a kit.")],
+    json: options.AsJSON = False,
+) -> None:
+    """Write what opens packs without HARMONI: two programs, the formats, the vectors.
+
+    Keep it beside every copy of the packs. It holds no secret. A kit that is there is
+    renewed; a directory with anything else in it is refused.
+    """
+    written = kit.write_kit(directory)
+    output.rows([{"file": path} for path in written], json_wanted=json, empty="")

@@ -1,0 +1,1 @@
+"""What opens an archive without this program: two readers, the formats, examples."""

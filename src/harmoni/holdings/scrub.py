@@ -8,7 +8,6 @@ them, and `holdings/repair.py` puts a whole copy in the file's place.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings import listing, recall
@@ -30,9 +29,6 @@ from harmoni.vault.reader import PackReader
 
 Progress = Callable[[int, int], None]
 """Called with packs done and packs in all."""
-
-_BATCH: Final = 64
-"""Packs asked for at once."""
 
 
 def _unseen(*_: object) -> None:
@@ -91,11 +87,6 @@ class Scrubber:
         self._index = index
         self._clock = clock
 
-    def waiting(self, wanted: Due) -> int:
-        """How many packs are due."""
-        with self._index.reader() as connection:
-            return scrubbing.count(connection, wanted)
-
     def oldest_ms(self) -> int | None:
         """When the sealed pack that was not verified for longest was; None without packs."""
         with self._index.reader() as connection:
@@ -114,7 +105,7 @@ class Scrubber:
         What was verified is noted pack by pack: after an interruption the next run goes on.
 
         Args:
-            wanted: what is due; both times must lie before the start, or it never ends.
+            wanted: what is due, when this is called.
             opens: whether a pack is to be opened and parsed besides.
             observe: told of every run of bytes; may wait.
             progress: told how many packs are done.
@@ -122,13 +113,11 @@ class Scrubber:
         Raises:
             OutOfResources, StorageFailed: a result could not be noted.
         """
-        total, done = self.waiting(wanted), 0
-        progress(0, total)
-        while pack_ids := self._due(wanted):
-            for pack_id in pack_ids:
-                yield self.verify(pack_id, opens=opens(pack_id), observe=observe)
-                done += 1
-                progress(done, max(done, total))
+        pack_ids = self._due(wanted)
+        progress(0, len(pack_ids))
+        for done, pack_id in enumerate(pack_ids, start=1):
+            yield self.verify(pack_id, opens=opens(pack_id), observe=observe)
+            progress(done, len(pack_ids))
 
     def next(self, wanted: Due) -> PackId | None:
         """The pack that is due and was not verified for longest."""
@@ -171,7 +160,7 @@ class Scrubber:
                 return self._note_whole(row, file, opened=opens)
             return self._note_damaged(row, file, why, opened=opens)
 
-    def _due(self, wanted: Due, limit: int = _BATCH) -> list[PackId]:
+    def _due(self, wanted: Due, limit: int = -1) -> list[PackId]:
         with self._index.reader() as connection:
             return scrubbing.due(connection, wanted, limit)
 

@@ -24,13 +24,13 @@ class Due:
     """A pack that was never scrubbed is due if it was sealed before this."""
 
 
-def due(connection: Connection, wanted: Due, limit: int) -> list[PackId]:
+def due(connection: Connection, wanted: Due, limit: int = -1) -> list[PackId]:
     """The packs that are due, longest not verified first.
 
     Args:
         connection: from `Database.reader`.
         wanted: what counts as due.
-        limit: how many at most.
+        limit: how many at most; -1 for all.
     """
     found: list[tuple[int, str]] = []
     for state in _SCRUBBED:
@@ -45,18 +45,8 @@ def due(connection: Connection, wanted: Due, limit: int) -> list[PackId]:
                 (state, bound, limit),
             )
             found += [(int(at_ms), str(pack_id)) for at_ms, pack_id in rows]
-    return [PackId(pack_id) for _, pack_id in sorted(found)[:limit]]
-
-
-def count(connection: Connection, wanted: Due) -> int:
-    """How many packs are due."""
-    row = connection.execute(
-        "SELECT count(*) FROM pack WHERE state IN (?, ?) AND sealed_at_ms IS NOT NULL"
-        " AND CASE scrubbed_at_ms WHEN 0 THEN sealed_at_ms < ? ELSE scrubbed_at_ms < ? END",
-        (*_SCRUBBED, wanted.sealed_before_ms, wanted.scrubbed_before_ms),
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+    found.sort()
+    return [PackId(pack_id) for _, pack_id in (found if limit < 0 else found[:limit])]
 
 
 def note(connection: Connection, pack_id: PackId, at_ms: int) -> None:

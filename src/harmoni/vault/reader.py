@@ -167,15 +167,15 @@ class PackReader:
         """
         with self._lock:
             opened = self._opened.get(pack_id)
-            if opened is None:
+            if opened is None or (opened.file.is_removed() and self._is_there(pack_id)):
+                # New, or repaired since: another file has the name.
                 opened = self._open(pack_id)
                 self._opened[pack_id] = opened
                 if len(self._opened) > _OPEN_PACKS:
                     # Not closed here: a reader may be in the middle of it. The file closes when
                     # the last reference goes.
                     self._opened.popitem(last=False)
-            else:
-                self._opened.move_to_end(pack_id)
+            self._opened.move_to_end(pack_id)
             return opened
 
     def forget_gone(self) -> None:
@@ -184,6 +184,9 @@ class PackReader:
             for pack_id, opened in list(self._opened.items()):
                 if opened.file.is_removed():
                     del self._opened[pack_id]
+
+    def _is_there(self, pack_id: PackId) -> bool:
+        return self._files.exists(self._layout.sealed_pack(pack_id))
 
     def _open(self, pack_id: PackId) -> OpenedPack:
         # Sealed first; a pack that is sealed between the two looks is met by the third.

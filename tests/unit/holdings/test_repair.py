@@ -8,7 +8,7 @@ import house as houses
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.repair import copy_below
 from harmoni.index.packs import PackState
-from harmoni.model.errors import Busy
+from harmoni.model.errors import Busy, Damaged
 
 
 @pytest.fixture
@@ -141,3 +141,17 @@ def test_what_an_interrupted_repair_left_is_in_nobodys_way(copied):
 
     assert done.repaired
     assert not list(path.parent.glob("*.repair"))
+
+
+def test_who_had_the_damaged_file_open_reads_the_repaired_one(copied):
+    house, copy = copied
+    held = house.versions(1)[0]
+    path = pack_of(house, 1)
+    damage(path, held.location.offset + 50)
+    with pytest.raises(Damaged):
+        house.recall(held)
+    house.holding.scrubber.verify(held.location.pack_id)
+
+    repair(house, copy)
+
+    assert house.recall(held) == houses.data_set(1, study=f"{houses.STUDY}1")

@@ -200,7 +200,7 @@ def test_a_rebuild_keeps_what_scrubbing_found_out(house):
     assert house.versions(1)[0].damaged
     with house.holding.index.reader() as connection:
         assert packs.pack(connection, damaged).state is PackState.DAMAGED
-        assert scrubbing.count(connection, Due(scrubbed_before_ms=1, sealed_before_ms=1 << 60)) == 0
+        assert scrubbing.due(connection, Due(scrubbed_before_ms=1, sealed_before_ms=1 << 60)) == []
 
 
 def test_a_pack_that_is_back_by_its_length_alone_is_scrubbed_before_others(house):

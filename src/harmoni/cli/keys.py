@@ -1,0 +1,172 @@
+"""`harmoni keys`: the recovery identity in shares, and rotation of a site's keys.
+
+`init` and `recover` are for a machine without a network (docs/how-to/key-ceremony.md): they take no
+configuration of a role and open no connection.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from harmoni.backends.filesystem import Filesystem, make_root
+from harmoni.cli import options, output
+from harmoni.model.errors import AlreadyHeld, ConfigurationError, InvalidInput
+from harmoni.sealing import age
+from harmoni.vault import shares
+
+app = typer.Typer(help="Recovery identities and the keys of a site.", no_args_is_help=True)
+
+RECIPIENT: Final = "recovery.recipient"
+_IDENTITY: Final = re.compile(r"AGE-SECRET-KEY-PQ-1[0-9A-Z]+")
+_COLUMNS: Final = 3
+_CLEAR: Final = "\033[2J\033[3J\033[H"
+_NEXT: Final = (
+    "give the five shares to five people, then destroy the file of the identity and every copy of "
+    "a share on this machine; take nothing online but recovery.recipient"
+)
+
+
+@app.command()
+def init(
+    *,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the recovery identity, such as what `hospital add` printed; "
+            "a new identity when left out."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for five files, one share each.")
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Show one share at a time instead, to be written on paper."),
+    ] = False,
+    json: options.AsJSON = False,
+) -> None:
+    """Make five shares of a recovery identity, any three of which give it back.
+
+    On a machine without a network only. Every three of the five are tried before it says done.
+    Then five people take one share each, and the file of the identity is destroyed.
+    """
+    if (out is None) != show:
+        raise ConfigurationError("shares go into files or to the screen; give --out or --show")
+    secret = (
+        age.generate_identity(random=os.urandom(age.SEED_BYTES))
+        if identity is None
+        else read_identity(identity)
+    )
+    recipient = secret.recipient()
+    made = shares.split(secret)
+    texts = [_text(number, share, recipient) for number, share in enumerate(made, 1)]
+    facts: dict[str, object] = {
+        "fingerprint": shares.fingerprint(recipient),
+        "recipient": recipient.to_string(),
+    }
+    if out is None:
+        proven = shares.prove(made, secret)
+        _show(texts)
+    else:
+        names = _write(out, texts, recipient)
+        store = Filesystem(out)
+        stored = [shares.read(store.read(name).decode()) for name in names]
+        proven = shares.prove(stored, secret)
+        facts["shares"] = [out / name for name in names]
+    output.facts(facts | {"combinations_proven": proven}, json_wanted=json)
+    output.complain(_NEXT)
+
+
+@app.command()
+def recover(
+    share: Annotated[list[Path], typer.Argument(metavar="SHARE...", help="Files of three shares.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New file for the identity; left out to rehearse: nothing is written."),
+    ] = None,
+    json: options.AsJSON = False,
+) -> None:
+    """Give a recovery identity back from three of its shares.
+
+    On a machine without a network only. Compare the fingerprint with that of the hospital's
+    recovery.recipient. The file may open all that the hospital stored: destroy it after use.
+    """
+    found = shares.combine([_read_share(path) for path in share])
+    recipient = found.recipient()
+    facts: dict[str, object] = {
+        "fingerprint": shares.fingerprint(recipient),
+        "recipient": recipient.to_string(),
+    }
+    if out is not None:
+        Filesystem(out.parent).publish(out.name, f"{found.to_string()}\n".encode())
+        facts["identity"] = out
+    output.facts(facts, json_wanted=json)
+
+
+def read_identity(path: Path) -> age.Identity:
+    """The one identity in a text file, whatever stands around it.
+
+    Raises:
+        InvalidInput: there is none, more than one, or it is altered.
+    """
+    found = set(_IDENTITY.findall(path.read_text(encoding="utf-8", errors="replace")))
+    if len(found) != 1:
+        raise InvalidInput(
+            f"{path} holds {len(found)} identities, and one is needed: a text that begins with "
+            "AGE-SECRET-KEY-PQ-1"
+        )
+    return age.Identity.from_string(found.pop())
+
+
+def _read_share(path: Path) -> str:
+    try:
+        return shares.read(path.read_text(encoding="utf-8", errors="replace"))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
+
+
+def _text(number: int, share: str, recipient: age.Recipient) -> str:
+    """A share as it is kept, with what its keeper must know in twenty years."""
+    words = share.split()
+    lines = [
+        f"# Share {number} of {shares.SHARES}; any {shares.THRESHOLD} open what a hospital stored.",
+        f"# SLIP-39, no passphrase. Fingerprint of the recipient: {shares.fingerprint(recipient)}",
+        "# Keep it alone and unread; it is typed into a machine without a network, nowhere else.",
+    ]
+    for first in range(0, len(words), _COLUMNS):
+        row = enumerate(words[first : first + _COLUMNS], first + 1)
+        lines.append("".join(f"{place:>2}. {word:<10}" for place, word in row).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _write(out: Path, texts: Sequence[str], recipient: age.Recipient) -> list[str]:
+    """Write the files, readable by this user alone; nothing is overwritten."""
+    store = make_root(out)
+    names = [f"share-{number}.txt" for number in range(1, len(texts) + 1)]
+    there = [name for name in (*names, RECIPIENT) if store.exists(name)]
+    if there:
+        raise AlreadyHeld(
+            f"{out} holds {', '.join(there)} already, and nothing is overwritten; choose another "
+            "directory"
+        )
+    for name, text in zip(names, texts, strict=True):
+        store.publish(name, text.encode())
+    store.publish(RECIPIENT, f"{recipient.to_string()}\n".encode())
+    return names
+
+
+def _show(texts: Sequence[str]) -> None:
+    """One share after another on a screen that is cleared between two."""
+    for text in texts:
+        print(f"{_CLEAR}{text}")
+        try:
+            input("Written down and compared? Enter clears the screen: ")
+        except EOFError:
+            raise ConfigurationError(
+                "nobody is at the keyboard to write the shares down: run --show at a terminal"
+            ) from None
+    print(_CLEAR, end="")

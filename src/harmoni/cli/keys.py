@@ -13,8 +13,9 @@ from typing import Annotated, Final
 import typer
 
 from harmoni.backends.filesystem import Filesystem, make_root
-from harmoni.cli import options, output
+from harmoni.cli import nodes, options, output
 from harmoni.model.errors import AlreadyHeld, ConfigurationError, InvalidInput
+from harmoni.role import oversight
 from harmoni.sealing import age
 from harmoni.vault import shares
 
@@ -105,6 +106,29 @@ def recover(
         Filesystem(out.parent).publish(out.name, f"{found.to_string()}\n".encode())
         facts["identity"] = out
     output.facts(facts, json_wanted=json)
+
+
+@app.command()
+def rotate(
+    config: options.Config,
+    hospital: options.Hospital,
+    epochs: Annotated[
+        bool,
+        typer.Option(
+            "--epochs", help="New epoch keys too, and every data key wrapped anew under them."
+        ),
+    ] = False,
+    json: options.AsJSON = False,
+) -> None:
+    """Put a new site identity in force, beside the running role; packs stay as they are.
+
+    When it was interrupted, run it again: it goes on where it was. Then replace the copies of keys
+    and of custody elsewhere: what is restored from old ones still needs the old identity.
+    """
+    with output.progress(f"rotating the keys of {hospital}") as advance:
+        node = nodes.open_node(config)
+        rotated = oversight.rotate_keys(node, hospital, advance, epochs=epochs)
+    output.facts(rotated, json_wanted=json)
 
 
 def read_identity(path: Path) -> age.Identity:

@@ -36,10 +36,12 @@ from harmoni.model.errors import AlreadyHeld, Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import age
-from harmoni.vault.keyring import Keyring, create_identities
+from harmoni.vault.identities import create_identities
+from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
 from harmoni.vault.pack_ids import PackIds
 from harmoni.vault.reader import PackReader
+from harmoni.vault.rotation import Rotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +245,18 @@ class Holding:
             index=self.index,
             scrubber=self.scrubber,
             events=self.events,
+        )
+
+    @cached_property
+    def rotation(self) -> Rotation:
+        """Puts new keys in the place of old ones; packs stay as they are."""
+        site = self._site
+        return Rotation(
+            files=site.files,
+            layout=self.layout,
+            site=site.site,
+            custody_key=site.custody_key,
+            identities=self.keyring.identities,
         )
 
     def rebuilder(self) -> Rebuilder:

@@ -20,6 +20,7 @@ from harmoni.model.header import STUDY_INSTANCE_UID
 from harmoni.model.identifiers import HospitalId
 from harmoni.role.node import Node
 from harmoni.role.trail import AuditDoor
+from harmoni.vault.rotation import Rotated
 
 Progress = Callable[[int, int], None]
 
@@ -123,6 +124,18 @@ def rebuild(node: Node, hospital_id: str, progress: Progress) -> RebuildReport:
     hospital = registered(node, hospital_id)
     audit(node, Act.SECURITY_CONFIGURATION, hospital, "vault rebuild")
     return node.holding(hospital).rebuilder().rebuild(progress)
+
+
+def rotate_keys(node: Node, hospital_id: str, progress: Progress, *, epochs: bool) -> Rotated:
+    """Put new keys in the place of a hospital's old ones, beside the running role.
+
+    Raises:
+        Busy: another rotation of this hospital runs.
+    """
+    hospital = registered(node, hospital_id)
+    what = "site identity and epoch keys" if epochs else "site identity"
+    audit(node, Act.KEY_CHANGE, hospital, f"keys rotate: {what}")
+    return node.holding(hospital).rotation.rotate(progress, epochs=epochs)
 
 
 def stat_of(holding: Holding) -> HospitalStat:

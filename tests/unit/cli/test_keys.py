@@ -130,3 +130,29 @@ def test_nobody_at_the_keyboard_sees_no_share_twice(capsys, kept, monkeypatch):
     code, _, err = keys(capsys, "init", "--identity", kept, "--show")
     assert code == 2
     assert "at a terminal" in err
+
+
+@pytest.fixture
+def archive(capsys, tmp_path):
+    config = ["--config", str(tmp_path / "dc1/archive.toml")]
+    assert app.main(["archive", "init", str(tmp_path / "dc1")]) == 0
+    (tmp_path / "dc1/data/audit").mkdir()
+    assert app.main(["hospital", "add", *config, "--name", "One", "--id", "h-1"]) == 0
+    capsys.readouterr()
+    return config
+
+
+def test_rotate_puts_another_site_identity_in_force_each_time(capsys, archive):
+    told = []
+    for more in ([], ["--epochs"]):
+        code, out, _ = keys(capsys, "rotate", *archive, "--hospital", "h-1", "--json", *more)
+        assert code == 0
+        told.append(json.loads(out))
+    assert told[0]["recipient"] != told[1]["recipient"]
+    assert app.main(["vault", "rebuild", *archive, "--hospital", "h-1"]) == 0
+
+
+def test_a_hospital_that_is_none_has_no_keys_to_rotate(capsys, archive):
+    code, _, err = keys(capsys, "rotate", *archive, "--hospital", "h-2")
+    assert code == 1
+    assert "no hospital h-2" in err

@@ -1,7 +1,7 @@
 """`harmoni keys`: the recovery identity in shares, and rotation of a site's keys.
 
-`init` and `recover` are for a machine without a network (docs/how-to/key-ceremony.md): they take no
-configuration of a role and open no connection.
+`init`, `recover` and `readdress` are for a machine without a network
+(docs/how-to/key-ceremony.md): they take no configuration of a role and open no connection.
 """
 
 import os
@@ -12,12 +12,14 @@ from typing import Annotated, Final
 
 import typer
 
+from harmoni import config as settings
+from harmoni.archive import operate
 from harmoni.backends.filesystem import Filesystem, make_root
 from harmoni.cli import nodes, options, output
 from harmoni.model.errors import AlreadyHeld, ConfigurationError, InvalidInput
 from harmoni.role import oversight
 from harmoni.sealing import age
-from harmoni.vault import shares
+from harmoni.vault import recovery, shares
 
 app = typer.Typer(help="Recovery identities and the keys of a site.", no_args_is_help=True)
 
@@ -129,6 +131,51 @@ def rotate(
         node = nodes.open_node(config)
         rotated = oversight.rotate_keys(node, hospital, advance, epochs=epochs)
     output.facts(rotated, json_wanted=json)
+
+
+@app.command()
+def adopt(
+    config: options.Config,
+    hospital: options.Hospital,
+    name: Annotated[str, typer.Option(help="Its name for people, if its file is lost.")],
+    json: options.AsJSON = False,
+) -> None:
+    """Make a new site identity for a hospital whose keys were brought from a copy.
+
+    At an archive that takes over what another one lost (docs/how-to/restore-drill.md). What it
+    prints is public: take it to the machine where the recovery identity is, for `keys readdress`.
+    """
+    adopted = operate.adopt_hospital(settings.load_archive(config), hospital_id=hospital, name=name)
+    output.facts(adopted, json_wanted=json)
+    output.complain(
+        "nothing opens yet: `harmoni keys readdress` a copy of the keys to this recipient, on a "
+        "machine without a network, put it in the place of the keys here, then run `harmoni vault "
+        "rebuild`"
+    )
+
+
+@app.command()
+def readdress(
+    folder: Annotated[Path, typer.Argument(help="A copy of the hospital's folder of keys.")],
+    identity: Annotated[
+        Path, typer.Option(help="File with the recovery identity, from `keys recover`.")
+    ],
+    recipient: Annotated[
+        str, typer.Option(help="Recipient of the new site identity, from `keys adopt`.")
+    ],
+    json: options.AsJSON = False,
+) -> None:
+    """Encrypt a copy of a hospital's keys to another site, with its recovery identity.
+
+    On a machine without a network only. The folder goes back, and the identity's file is destroyed.
+    Exits with 1 when a file does not open: take that one from another copy and run it again.
+    """
+    done = recovery.readdress(
+        Filesystem(folder), read_identity(identity), age.Recipient.from_string(recipient.strip())
+    )
+    output.facts(done, json_wanted=json)
+    if done.failures:
+        raise typer.Exit(1)
 
 
 def read_identity(path: Path) -> age.Identity:

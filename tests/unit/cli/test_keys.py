@@ -156,3 +156,21 @@ def test_a_hospital_that_is_none_has_no_keys_to_rotate(capsys, archive):
     code, _, err = keys(capsys, "rotate", *archive, "--hospital", "h-2")
     assert code == 1
     assert "no hospital h-2" in err
+
+
+def test_a_hospital_without_keys_is_not_adopted(capsys, tmp_path, archive):
+    code, _, err = keys(capsys, "adopt", *archive, "--hospital", "h-2", "--name", "Two")
+    assert code == 1
+    assert "put the copy of its keys at" in err
+    assert not (tmp_path / "dc1/hospitals/h-2.toml").exists()
+
+
+def test_adopting_what_is_in_force_changes_nothing(capsys, tmp_path, archive):
+    before = {
+        path: path.read_bytes()
+        for path in (*tmp_path.rglob("custody/*"), *tmp_path.rglob("hospitals/*"))
+    }
+    code, out, _ = keys(capsys, "adopt", *archive, "--hospital", "h-1", "--name", "X", "--json")
+    assert code == 0
+    assert json.loads(out)["recipient"].startswith("age1pq1")
+    assert {path: path.read_bytes() for path in before} == before

@@ -227,6 +227,7 @@ def status(config: ArchiveConfig) -> Status:
             holding = archive.holding(hospital)
             stats.append(oversight.stat_of(holding))
             waiting += holding.commitments.waiting()
+            problems += oversight.key_copy_problems(holding, archive.clock.now_ms())
         except HarmoniError as error:
             problems.append(f"{hospital}: {error}")
     problems += [

@@ -27,6 +27,9 @@ Progress = Callable[[int, int], None]
 # What was let go of was sealed before, and is at the centre.
 _SEALED: Final = frozenset({PackState.SEALED, PackState.EVICTED})
 
+_ON_ITS_WAY_S: Final = 60.0
+"""The keeper takes new keys to their copies once a round."""
+
 _STUDY_TAGS: Final = {
     "PatientID": 0x0010_0020,
     "PatientName": 0x0010_0010,
@@ -136,6 +139,14 @@ def rotate_keys(node: Node, hospital_id: str, progress: Progress, *, epochs: boo
     what = "site identity and epoch keys" if epochs else "site identity"
     audit(node, Act.KEY_CHANGE, hospital, f"keys rotate: {what}")
     return node.holding(hospital).rotation.rotate(progress, epochs=epochs)
+
+
+def key_copy_problems(holding: Holding, now_ms: int) -> list[str]:
+    """What is wrong with the copies of a hospital's keys, a sentence for each place."""
+    return [
+        f"{holding.hospital}: {problem}"
+        for problem in holding.key_copies.verify(now_ms=now_ms, grace_s=_ON_ITS_WAY_S)
+    ]
 
 
 def stat_of(holding: Holding) -> HospitalStat:

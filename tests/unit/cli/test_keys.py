@@ -174,3 +174,13 @@ def test_adopting_what_is_in_force_changes_nothing(capsys, tmp_path, archive):
     assert code == 0
     assert json.loads(out)["recipient"].startswith("age1pq1")
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("command", [["archive", "check"], ["status"]])
+def test_a_place_for_copies_that_is_not_mounted_is_told(capsys, tmp_path, archive, command):
+    config = tmp_path / "dc1/archive.toml"
+    text = config.read_text()
+    assert "\ncopies = []\n" in text
+    config.write_text(text.replace("\ncopies = []\n", '\ncopies = ["away"]\n'))
+    app.main([*command, *archive])
+    assert f"{tmp_path / 'dc1/away'} is not complete" in capsys.readouterr().out

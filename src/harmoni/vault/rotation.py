@@ -195,7 +195,11 @@ class Rotation:
     def _wrap(self, name: str, pairs: dict[tuple[SiteId, str], _Pair]) -> bool:
         """Put the next generation of a block, under the new key, in its place; tell if."""
         try:
-            following = _following(keys.KeyBlock.decode(self._files.read(name)), pairs)
+            block = keys.KeyBlock.decode(self._files.read(name))
+            pair = pairs.get((block.site, block.month))
+            if pair is None and self._files.exists(self._layout.epoch(block.site, block.month)):
+                return False  # a month that began since: its key is as fresh
+            following = _following(block, pair)
         except (Damaged, NotHeld) as error:
             raise type(error)(f"{name} cannot be wrapped anew: {error}") from error
         if following is None:
@@ -204,11 +208,8 @@ class Rotation:
         return True
 
 
-def _following(
-    block: keys.KeyBlock, pairs: dict[tuple[SiteId, str], _Pair]
-) -> keys.KeyBlock | None:
+def _following(block: keys.KeyBlock, pair: _Pair | None) -> keys.KeyBlock | None:
     """The next generation of a block under its new epoch key; None if this is it already."""
-    pair = pairs.get((block.site, block.month))
     if pair is None:
         raise NotHeld(f"its epoch key {block.site}-{block.month} is missing")
     if block.is_under(pair.new):

@@ -179,6 +179,32 @@ def test_what_is_minted_between_two_steps_is_not_left_behind(rig, monkeypatch):
     assert all(fresh.data_key(str(key_id)) == key for key_id, key in minted)
 
 
+def test_a_month_that_begins_and_a_block_that_is_brought_while_epochs_rotate_are_no_trouble(
+    rig, monkeypatch
+):
+    late = rig.house.again("dc1-n1-w9")
+    away = rig.house.files(f"keys/hospital-a/dc1-n1-w0/{rig.ids[0].partition('.')[0]}")[0]
+    aside = away.rename(rig.house.root / "aside")
+    minted = []
+    real = Filesystem.replace
+
+    def meanwhile(self, name, data):
+        real(self, name, data)
+        if "/dc1-n1-" in name and not minted:
+            aside.rename(away)
+            late.clock.advance(40 * 86_400)
+            minted.append(late.holding.keyring.mint())
+
+    monkeypatch.setattr(Filesystem, "replace", meanwhile)
+    rig.rotate(epochs=True)
+    monkeypatch.undo()
+
+    fresh = rig.house.again()
+    assert rig.reads(fresh)
+    [(key_id, key)] = minted
+    assert fresh.holding.keyring.data_key(str(key_id)) == key
+
+
 def unlocked(_self):
     return nullcontext()
 

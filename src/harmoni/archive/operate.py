@@ -21,12 +21,14 @@ from harmoni.config import (
     write_hospital,
 )
 from harmoni.holdings.holding import Holding
-from harmoni.model.errors import AlreadyHeld, HarmoniError
+from harmoni.model.errors import AlreadyHeld, HarmoniError, NotHeld
 from harmoni.model.identifiers import HospitalId
 from harmoni.role import oversight
 from harmoni.runtime.clock import SystemClock
 from harmoni.sealing import age
 from harmoni.vault import custody
+from harmoni.vault.identities import Identities, create_identities
+from harmoni.vault.layout import Layout
 
 _IDENTITY_BYTES: Final = 32
 _MINTED_BYTES: Final = 5
@@ -42,6 +44,16 @@ class AddedHospital:
     recovery_recipient: str
     recovery_identity: str | None
     """The private part, if it was made here: hand it over once, offline, and forget it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptedHospital:
+    """A hospital whose keys came from a copy, and the site identity that they are to be for."""
+
+    id: HospitalId
+    file: Path
+    recipient: str
+    """The public part of this site's identity: take it to the recovery identity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +153,49 @@ def add_hospital(
     )
 
 
+def adopt_hospital(config: ArchiveConfig, *, hospital_id: str, name: str) -> AdoptedHospital:
+    """Make a new identity of this site for a hospital whose keys were brought from a copy.
+
+    Until these are encrypted to it (`keys readdress`, where the recovery identity is) nothing
+    opens; then the index is made from packs and keys. Called again it changes nothing.
+
+    Args:
+        config: the archive's settings.
+        hospital_id: the id in the names of its folders of keys and packs.
+        name: for people, if the hospital's file is lost as well.
+
+    Raises:
+        NotHeld: there are no keys of that hospital.
+        ConfigurationError: the name breaks a rule; nothing was made.
+    """
+    archive = _archive(config)
+    hospital = HospitalId(hospital_id)
+    layout = Layout(hospital)
+    try:
+        told = archive.files.read(layout.recovery_recipient).decode("ascii", "replace")
+    except NotHeld as error:
+        raise NotHeld(
+            f"there are no keys of hospital {hospital}: put the copy of its keys at "
+            f"{archive.files.path(layout.keys)} first"
+        ) from error
+    recovery = age.Recipient.from_string(told.strip())
+    entry = new_hospital(hospital, name=name, recovery_recipient=recovery.to_string())
+    oversight.audit(archive, Act.KEY_CHANGE, hospital, "hospital adopted")
+    create_identities(
+        files=archive.files,
+        layout=layout,
+        site=config.archive.site,
+        custody_key=archive.custody_key,
+        recovery=recovery,
+    )
+    identities = Identities(archive.files, layout, config.archive.site, archive.custody_key)
+    file = config.archive.hospitals / f"{hospital}.toml"
+    if hospital not in archive.hospitals:
+        file = write_hospital(config.archive.hospitals, entry)
+    recipient = identities.current().recipient().to_string()
+    return AdoptedHospital(id=hospital, file=file, recipient=recipient)
+
+
 def list_hospitals(config: ArchiveConfig) -> list[ListedHospital]:
     """The registered hospitals."""
     return [
@@ -172,6 +227,7 @@ def status(config: ArchiveConfig) -> Status:
             holding = archive.holding(hospital)
             stats.append(oversight.stat_of(holding))
             waiting += holding.commitments.waiting()
+            problems += oversight.key_copy_problems(holding, archive.clock.now_ms())
         except HarmoniError as error:
             problems.append(f"{hospital}: {error}")
     problems += [

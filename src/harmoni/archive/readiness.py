@@ -6,7 +6,7 @@ from harmoni.archive.app import tls_files
 from harmoni.archive.site import ArchiveSite
 from harmoni.config import ArchiveConfig
 from harmoni.model.errors import HarmoniError
-from harmoni.role import certificate
+from harmoni.role import certificate, oversight
 from harmoni.runtime.clock import Clock
 
 PLACES: Final = 1
@@ -28,7 +28,9 @@ def check(config: ArchiveConfig, clock: Clock) -> list[str]:
         problems.append("no hospital is registered: run `harmoni hospital add`")
     for hospital in archive.hospitals:
         try:
-            archive.holding(hospital).index.database()
+            holding = archive.holding(hospital)
+            problems += oversight.key_copy_problems(holding, clock.now_ms())
+            holding.index.database()
         except HarmoniError as error:
             problems.append(str(error))
         except OSError as error:

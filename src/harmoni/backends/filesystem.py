@@ -188,11 +188,15 @@ class File:
         with _translated("drop the cache of", self.name):
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def lock(self) -> bool:
-        """Take the file's exclusive lock if it is free; it ends with the process or `close`."""
+    def lock(self, *, wait: bool = False) -> bool:
+        """Take the file's exclusive lock if it is free; it ends with the process or `close`.
+
+        Args:
+            wait: wait until it is free; only where nobody holds it for long.
+        """
         with _translated("lock", self.name):
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 return False
         return True
@@ -249,8 +253,12 @@ class Filesystem:
             return file.read(0, file.size_bytes())
 
     @contextmanager
-    def lock_file(self, name: str) -> Iterator[None]:
+    def lock_file(self, name: str, *, wait: bool = False) -> Iterator[None]:
         """Hold a lock between processes for the length of a with block.
+
+        Args:
+            name: the file to lock; it is made when it is missing.
+            wait: wait until it is free; only where nobody holds it for long.
 
         Raises:
             Busy: somebody else holds it; it ends with its process.
@@ -259,7 +267,7 @@ class Filesystem:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             file = File(os.open(self._root / name, flags, 0o600), name)
         with file:
-            if not file.lock():
+            if not file.lock(wait=wait):
                 raise Busy(f"{name} is locked by another process; wait until it has ended")
             yield
 

@@ -13,7 +13,19 @@ import typer
 from typer.exceptions import TyperException
 
 import harmoni
-from harmoni.cli import archive, ca, demo, gateway, hospital, output, queue, status, study, vault
+from harmoni.cli import (
+    archive,
+    ca,
+    demo,
+    gateway,
+    hospital,
+    keys,
+    output,
+    queue,
+    status,
+    study,
+    vault,
+)
 from harmoni.model.errors import (
     AlreadyHeld,
     ConfigurationError,
@@ -62,6 +74,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(hospital.app, name="hospital")
 app.add_typer(study.app, name="study")
 app.add_typer(vault.app, name="vault")
+app.add_typer(keys.app, name="keys")
 app.add_typer(ca.app, name="ca")
 app.command("status")(status.status)
 app.command("demo")(demo.demo)

@@ -8,6 +8,7 @@ from harmoni.config.fields import ConfiguredPath, Port, Section
 from harmoni.config.sections import (
     CustodySection,
     HTTPSection,
+    KeysSection,
     LimitsSection,
     NodeSection,
     PackSection,
@@ -68,6 +69,7 @@ class ArchiveConfig(Section):
     listen: ListenSection = ListenSection()
     tls: TLSSection = TLSSection()
     custody: CustodySection = CustodySection()
+    keys: KeysSection = KeysSection()
     pack: PackSection = PackSection()
     scrub: ScrubSection = ScrubSection()
     limits: LimitsSection = LimitsSection()

@@ -10,6 +10,7 @@ from harmoni.config.fields import AETitle, ConfiguredPath, HospitalIdField, Port
 from harmoni.config.sections import (
     CustodySection,
     HTTPSection,
+    KeysSection,
     LimitsSection,
     NodeSection,
     PackSection,
@@ -178,6 +179,7 @@ class GatewayConfig(Section):
     centre: CentreSection = CentreSection()
     tls: TLSSection = TLSSection()
     custody: CustodySection = CustodySection()
+    keys: KeysSection = KeysSection()
     pack: PackSection = PackSection()
     space: SpaceSection = SpaceSection()
     scrub: ScrubSection = ScrubSection()

@@ -65,6 +65,18 @@ class CustodySection(Section):
     )
 
 
+class KeysSection(Section):
+    """Where copies of the wrapped keys are kept. Without keys no pack opens, ever again."""
+
+    copies: tuple[ConfiguredPath, ...] = Field(
+        default=(),
+        description="Directories that get a copy of every epoch key and key block within seconds; "
+        "name two on other machines, so that there are three. Never one that holds custody.key or "
+        "its backup. Each is made by you, below a mount point and not the mount point itself, so "
+        "that it is missing when nothing is mounted.",
+    )
+
+
 class PackSection(Section):
     """When an open pack is sealed. Shorter times make more and smaller packs."""
 
@@ -207,6 +219,11 @@ class RoleConfig(Protocol):
     @property
     def custody(self) -> CustodySection:
         """What the node's identities are wrapped with."""
+        ...
+
+    @property
+    def keys(self) -> KeysSection:
+        """Where copies of keys are kept."""
         ...
 
     @property

@@ -144,6 +144,7 @@ def status(house: House) -> Status:
     config = house.config
     problems = readiness.certificate_problems(config, house.clock.now_ms())
     holding = house.own
+    problems += oversight.key_copy_problems(holding, house.clock.now_ms())
     stat = oversight.stat_of(holding)
     with holding.index.reader() as connection:
         depth = jobs.depth(connection)

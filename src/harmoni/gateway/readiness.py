@@ -6,7 +6,7 @@ from harmoni.config import CentreSection, GatewayConfig
 from harmoni.gateway.centre import tls_files
 from harmoni.gateway.house import House
 from harmoni.model.errors import HarmoniError
-from harmoni.role import certificate
+from harmoni.role import certificate, oversight
 from harmoni.runtime.clock import Clock
 
 
@@ -34,6 +34,7 @@ def check(config: GatewayConfig, path: Path, clock: Clock) -> list[str]:
         if "destination" in peer.granted() and not (peer.host and peer.port)
     ]
     try:
+        problems += oversight.key_copy_problems(house.own, clock.now_ms())
         house.own.index.database()
     except HarmoniError as error:
         problems.append(str(error))

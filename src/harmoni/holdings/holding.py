@@ -11,6 +11,7 @@ holding.let_go, holding.scrubber, holding.repairer, holding.rebuilder (keeper, o
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.dicom.identifier import Query
@@ -36,10 +37,13 @@ from harmoni.model.errors import AlreadyHeld, Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import age
-from harmoni.vault.keyring import Keyring, create_identities
+from harmoni.vault.identities import create_identities
+from harmoni.vault.key_copies import KeyCopies
+from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
 from harmoni.vault.pack_ids import PackIds
 from harmoni.vault.reader import PackReader
+from harmoni.vault.rotation import Rotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,7 @@ class Site:
         limits: when packs are let go.
         policy: when an instance counts as safe.
         destination: where every instance is sent on to; "" for nowhere.
+        key_copies: directories that get a copy of every wrapped key.
     """
 
     files: Filesystem
@@ -69,6 +74,7 @@ class Site:
     limits: PackLimits
     policy: CommitmentPolicy
     destination: str = ""
+    key_copies: tuple[Path, ...] = ()
 
 
 class Holding:
@@ -243,6 +249,23 @@ class Holding:
             index=self.index,
             scrubber=self.scrubber,
             events=self.events,
+        )
+
+    @cached_property
+    def key_copies(self) -> KeyCopies:
+        """The copies of the hospital's keys in other places; one keeper brings them there."""
+        return KeyCopies(self._site.files, self.layout, self._site.key_copies)
+
+    @cached_property
+    def rotation(self) -> Rotation:
+        """Puts new keys in the place of old ones; packs stay as they are."""
+        site = self._site
+        return Rotation(
+            files=site.files,
+            layout=self.layout,
+            site=site.site,
+            custody_key=site.custody_key,
+            identities=self.keyring.identities,
         )
 
     def rebuilder(self) -> Rebuilder:

@@ -135,6 +135,8 @@ class Keeper:
         hospital = str(holding.hospital)
         holding.index.flush_if_changed()
         holding.forget_gone()
+        # Before packs are finished, which may take minutes: what they hold is worth no more.
+        behind = holding.key_copies.mirror()
         finished, failures = holding.sealer.finish_free()
         for each in finished:
             if each.sealed is not None:
@@ -157,6 +159,7 @@ class Keeper:
         self._tell(hospital, holding.conflicts.compare(_COMPARE_S))
         self._digest_conflicts(holding)
         self._scrub(holding)
+        failures |= behind
         failures |= {str(pack_id): why for pack_id, why in holding.conflicts.failures.items()}
         return {f"{hospital}/{name}": why for name, why in failures.items()}
 

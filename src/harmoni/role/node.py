@@ -77,6 +77,7 @@ class Node(ABC):
             ),
             policy=policy,
             destination=destination,
+            key_copies=config.keys.copies,
         )
         self._lock = threading.Lock()
         self._holdings: dict[HospitalId, Holding] = {}

@@ -20,11 +20,15 @@ from harmoni.model.header import STUDY_INSTANCE_UID
 from harmoni.model.identifiers import HospitalId
 from harmoni.role.node import Node
 from harmoni.role.trail import AuditDoor
+from harmoni.vault.rotation import Rotated
 
 Progress = Callable[[int, int], None]
 
 # What was let go of was sealed before, and is at the centre.
 _SEALED: Final = frozenset({PackState.SEALED, PackState.EVICTED})
+
+_ON_ITS_WAY_S: Final = 60.0
+"""The keeper takes new keys to their copies once a round."""
 
 _STUDY_TAGS: Final = {
     "PatientID": 0x0010_0020,
@@ -123,6 +127,26 @@ def rebuild(node: Node, hospital_id: str, progress: Progress) -> RebuildReport:
     hospital = registered(node, hospital_id)
     audit(node, Act.SECURITY_CONFIGURATION, hospital, "vault rebuild")
     return node.holding(hospital).rebuilder().rebuild(progress)
+
+
+def rotate_keys(node: Node, hospital_id: str, progress: Progress, *, epochs: bool) -> Rotated:
+    """Put new keys in the place of a hospital's old ones, beside the running role.
+
+    Raises:
+        Busy: another rotation of this hospital runs.
+    """
+    hospital = registered(node, hospital_id)
+    what = "site identity and epoch keys" if epochs else "site identity"
+    audit(node, Act.KEY_CHANGE, hospital, f"keys rotate: {what}")
+    return node.holding(hospital).rotation.rotate(progress, epochs=epochs)
+
+
+def key_copy_problems(holding: Holding, now_ms: int) -> list[str]:
+    """What is wrong with the copies of a hospital's keys, a sentence for each place."""
+    return [
+        f"{holding.hospital}: {problem}"
+        for problem in holding.key_copies.verify(now_ms=now_ms, grace_s=_ON_ITS_WAY_S)
+    ]
 
 
 def stat_of(holding: Holding) -> HospitalStat:

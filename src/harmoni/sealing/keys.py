@@ -11,6 +11,7 @@ generation of it, without the rows to forget; whoever stores it removes the one 
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -239,6 +240,14 @@ class KeyBlock:
                 f"key {key_id} fails authentication: altered, or wrapped under another epoch key;"
                 " use another copy of the block"
             ) from None
+
+    def is_under(self, epoch: EpochKey) -> bool:
+        """Whether it is this epoch key that wraps the rows; of a block without rows, any is."""
+        for row in self.rows:
+            with suppress(Damaged, ConfigurationError):
+                self.open_row(row, epoch)
+                return True
+        return not self.rows
 
     def without(self, rows: frozenset[int]) -> Self:
         """The next generation, with those rows forgotten."""

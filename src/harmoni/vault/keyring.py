@@ -1,50 +1,36 @@
 """The keys of one hospital as one writer sees them: identities, epochs, key blocks.
 
 Order of durability: an epoch key is durable before a block that it wraps, and a block before the
-first key of it is used. Nothing here is ever rewritten while packs are written.
+first key of it is used. Nothing here is ever rewritten while packs are written; a rotation beside
+this process (`rotation`) replaces whole files, and this process looks again when one does not open.
 """
 
 import os
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import AlreadyHeld, ConfigurationError, NotHeld
+from harmoni.model.errors import NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import age, keys
 from harmoni.sealing.document import time_text
+from harmoni.vault.identities import Identities
 from harmoni.vault.layout import Layout
 from harmoni.vault.pack_ids import PackIds
 
 _MONTH_CHARACTERS: Final = len("2026-11")
 _INDEX_KEY_BYTES: Final = 32
-_AGE_RANDOM_BYTES: Final = 32
 
 
-def create_identities(
-    *, files: Filesystem, layout: Layout, site: SiteId, custody_key: bytes, recovery: age.Recipient
-) -> None:
-    """Make a hospital's identity at this site and note who can recover.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A key block, and the epoch key that it was wrapped under when it was read or made."""
 
-    Args:
-        files: the store.
-        layout: the hospital's names.
-        site: this site.
-        custody_key: 32 bytes that wrap the private part (file custody).
-        recovery: the public part of the hospital's recovery identity; its private part never comes
-            near this machine, or is handed out once by the caller and forgotten.
-
-    The caller makes sure that the hospital has no key and no pack here yet; an identity that is
-    there is never replaced.
-    """
-    layout.prepare(files, site)
-    files.replace(layout.recovery_recipient, f"{recovery.to_string()}\n".encode())
-    # What an interrupted attempt left is used: nothing was encrypted to it that counts.
-    if not files.exists(layout.identity(site)):
-        identity = age.generate_identity(random=os.urandom(_AGE_RANDOM_BYTES))
-        files.publish(layout.identity(site), keys.wrap_identity(custody_key, identity))
+    block: keys.KeyBlock
+    epoch: keys.EpochKey
 
 
 class Keyring:
@@ -81,22 +67,12 @@ class Keyring:
         self._clock = clock
         self._pack_ids = pack_ids
         self._layout = Layout(hospital)
-        try:
-            wrapped = files.read(self._layout.identity(site))
-            recovery = files.read(self._layout.recovery_recipient)
-        except NotHeld as error:
-            raise ConfigurationError(
-                f"hospital {hospital} has no keys at site {site}; run `harmoni hospital add`"
-            ) from error
-        self._identity = keys.unwrap_identity(custody_key, wrapped)
-        self._recipients = (
-            self._identity.recipient(),
-            age.Recipient.from_string(recovery.decode("ascii").strip()),
-        )
+        self.identities = Identities(files, self._layout, site, custody_key)
+        """Opens what is encrypted to this site."""
         self._lock = threading.Lock()
         self._epochs: dict[str, keys.EpochKey] = {}
-        self._blocks: dict[str, keys.KeyBlock] = {}
-        self._minting: keys.KeyBlock | None = None
+        self._blocks: dict[str, _Opened] = {}
+        self._minting: _Opened | None = None
         self._next_row = 0
 
     def mint(self) -> tuple[keys.KeyId, bytes]:
@@ -109,12 +85,14 @@ class Keyring:
         """
         month = self._month()
         with self._lock:
-            if self._minting is None or self._next_row == keys.ROWS or self._minting.month != month:
-                self._minting, self._next_row = self._new_block(month), 0
-            block, row = self._minting, self._next_row
-            self._keep_block(block)
-            self._next_row += 1
-            return keys.KeyId(block.block_id, row), block.open_row(row, self._epoch(block))
+            opened, row = self._minting, self._next_row
+            if opened is None or row == keys.ROWS or opened.block.month != month:
+                opened, row = self._new_block(month), 0
+                self._minting = opened
+            self._keep_block(opened)
+            self._next_row = row + 1
+            key = opened.block.open_row(row, opened.epoch)
+            return keys.KeyId(opened.block.block_id, row), key
 
     def data_key(self, key_id: str) -> bytes:
         """The data key of an id that stands in a pack.
@@ -125,16 +103,18 @@ class Keyring:
         """
         wanted = keys.KeyId.parse(key_id)
         with self._lock:
-            block = self._blocks.get(wanted.block)
-            if block is None:
-                block = self._blocks[wanted.block] = self._find_block(wanted.block)
-            return block.open_row(wanted.row, self._epoch(block))
+            opened = self._blocks.get(wanted.block)
+            if opened is None:
+                opened = self._blocks[wanted.block] = self._open_block(wanted.block)
+            return opened.block.open_row(wanted.row, opened.epoch)
 
     def create_index_key(self, index_id: str) -> bytes:
         """A fresh key for a new index database, durable before this returns."""
         key = os.urandom(_INDEX_KEY_BYTES)
-        sealed = age.encrypt(key, self._recipients, random=os.urandom(_AGE_RANDOM_BYTES))
-        self._files.publish(self._layout.index_key(index_id), sealed)
+        with self.identities.locked():
+            recipients = self.identities.recipients()
+            sealed = age.encrypt(key, recipients, random=os.urandom(age.RANDOM_BYTES))
+            self._files.publish(self._layout.index_key(index_id), sealed)
         return key
 
     def index_key(self, index_id: str) -> bytes:
@@ -144,57 +124,77 @@ class Keyring:
             NotHeld: there is none of that id.
             Damaged: it cannot be opened by this site.
         """
-        return age.decrypt(self._files.read(self._layout.index_key(index_id)), self._identity)
+        data = self._files.read(self._layout.index_key(index_id))
+        return self.identities.open(lambda identity: age.decrypt(data, identity))
 
     def _month(self) -> str:
         return time_text(self._clock.now_ms())[:_MONTH_CHARACTERS]
 
-    def _keep_block(self, block: keys.KeyBlock) -> None:
+    def _keep_block(self, opened: _Opened) -> None:
         """Put a block back that somebody removed: a key that is only in memory seals nothing."""
+        block, held = opened.block, opened.epoch
         name = self._layout.key_block(str(self._writer), block.block_id)
-        if not self._files.exists(name):
-            self._files.make_directory(self._layout.writer_keys(self._writer))
-            self._files.publish(name, block.encode())
+        if self._files.exists(name):
+            return
+        with self.identities.locked():
+            now = self._kept_epoch(held)
+            if now.key != held.key:
+                random = os.urandom(keys.NONCE_BYTES * len(block.rows))
+                block = block.rewrapped(held, now, random=random)
+            self._publish_block(block)
 
-    def _new_block(self, month: str) -> keys.KeyBlock:
-        epoch = self._current_epoch(month)
-        block = keys.KeyBlock.mint(
-            block_id=str(self._pack_ids.mint()),
-            epoch=epoch,
-            random=os.urandom(keys.BLOCK_RANDOM_BYTES),
-        )
-        self._files.make_directory(self._layout.writer_keys(self._writer))
-        self._files.publish(
-            self._layout.key_block(str(self._writer), block.block_id), block.encode()
-        )
-        self._blocks[block.block_id] = block
-        return block
-
-    def _current_epoch(self, month: str) -> keys.EpochKey:
-        name = self._layout.epoch(self._site, month)
-        if not self._files.exists(name):
-            fresh = keys.EpochKey(
-                hospital=self._hospital,
-                site=self._site,
-                month=month,
-                key=os.urandom(keys.KEY_BYTES),
+    def _new_block(self, month: str) -> _Opened:
+        block_id = str(self._pack_ids.mint())
+        with self.identities.locked():
+            epoch = self._kept_epoch(
+                keys.EpochKey(
+                    hospital=self._hospital,
+                    site=self._site,
+                    month=month,
+                    key=os.urandom(keys.KEY_BYTES),
+                )
             )
-            sealed = fresh.seal(self._recipients, random=os.urandom(_AGE_RANDOM_BYTES))
-            # Another writer of this site may be first; then its key is the month's.
-            with suppress(AlreadyHeld):
-                self._files.publish(name, sealed)
-        return self._read_epoch(self._site, month)
+            random = os.urandom(keys.BLOCK_RANDOM_BYTES)
+            block = keys.KeyBlock.mint(block_id=block_id, epoch=epoch, random=random)
+            self._publish_block(block)
+        opened = self._blocks[block_id] = _Opened(block, epoch)
+        return opened
 
-    def _epoch(self, block: keys.KeyBlock) -> keys.EpochKey:
-        return self._read_epoch(block.site, block.month)
+    def _publish_block(self, block: keys.KeyBlock) -> None:
+        self._files.make_directory(self._layout.writer_keys(self._writer))
+        name = self._layout.key_block(str(self._writer), block.block_id)
+        self._files.publish(name, block.encode())
 
-    def _read_epoch(self, site: SiteId, month: str) -> keys.EpochKey:
-        name = self._layout.epoch(site, month)
-        epoch = self._epochs.get(name)
-        if epoch is None:
-            epoch = keys.EpochKey.open(self._files.read(name), self._identity)
-            self._epochs[name] = epoch
+    def _kept_epoch(self, mine: keys.EpochKey) -> keys.EpochKey:
+        """The epoch key of that site and month as it is stored now; `mine`, if there was none."""
+        name = self._layout.epoch(mine.site, mine.month)
+        if not self._files.exists(name):
+            recipients = self.identities.recipients()
+            self._files.publish(name, mine.seal(recipients, random=os.urandom(age.RANDOM_BYTES)))
+        epoch = self._epochs[name] = self._read_epoch(name)
         return epoch
+
+    def _read_epoch(self, name: str) -> keys.EpochKey:
+        data = self._files.read(name)
+        return self.identities.open(lambda identity: keys.EpochKey.open(data, identity))
+
+    def _open_block(self, block_id: str) -> _Opened:
+        """A block with the epoch key that fits, whatever a rotation has done to either so far."""
+        block = self._find_block(block_id)
+        name = self._layout.epoch(block.site, block.month)
+        known = self._epochs.get(name)
+        if known is not None and block.is_under(known):
+            return _Opened(block, known)
+        before = self._layout.replaced_epoch(block.site, block.month)
+        epoch = self._epochs[name] = self._read_epoch(name)
+        if not block.is_under(epoch) and self._files.exists(before):
+            with suppress(NotHeld):  # a rotation has just come to its end
+                old = self._read_epoch(before)
+                if block.is_under(old):
+                    return _Opened(block, old)
+        if not block.is_under(epoch):
+            block = self._find_block(block_id)
+        return _Opened(block, epoch)
 
     def _find_block(self, block_id: str) -> keys.KeyBlock:
         for writer in self._files.names(self._layout.keys):

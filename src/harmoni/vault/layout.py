@@ -15,6 +15,8 @@ PART_SUFFIX: Final = ".part"
 NEW_SUFFIX: Final = ".new"
 FENCED_SUFFIX: Final = ".fenced"
 REPAIR_SUFFIX: Final = ".repair"
+EPOCH_SUFFIX: Final = ".age"
+REPLACED_SUFFIX: Final = ".replaced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Layout:
 
     def epoch(self, site: SiteId, month: str) -> str:
         """The epoch key of a site for a month, an age file."""
-        return f"{self.epochs}/{site}-{month}.age"
+        return f"{self.epochs}/{site}-{month}{EPOCH_SUFFIX}"
 
     @property
     def index_keys(self) -> str:
@@ -103,9 +105,37 @@ class Layout:
         """The public part of the hospital's recovery identity."""
         return f"{self.keys}/recovery.recipient"
 
+    @property
+    def not_writers(self) -> frozenset[str]:
+        """What lies beside the folders of writers."""
+        return frozenset({self.epochs, self.index_keys, self.recovery_recipient})
+
+    @property
+    def custody(self) -> str:
+        """The folder of what custody wraps, and of the locks over keys."""
+        return "custody"
+
     def identity(self, site: SiteId) -> str:
         """The site's private identity for this hospital, wrapped by custody."""
-        return f"custody/{self.hospital}.{site}.identity"
+        return f"{self.custody}/{self.hospital}.{site}.identity"
+
+    def next_identity(self, site: SiteId) -> str:
+        """The identity that a rotation puts in its place, wrapped likewise."""
+        return f"{self.custody}/{self.hospital}.{site}.next"
+
+    def replaced_epoch(self, site: SiteId, month: str) -> str:
+        """The epoch key before a rotation, until no block needs it."""
+        return f"{self.epochs}/{site}-{month}{REPLACED_SUFFIX}"
+
+    @property
+    def keys_lock(self) -> str:
+        """Held for the moment in which keys are minted, and at the end of a rotation."""
+        return f"{self.custody}/{self.hospital}.lock"
+
+    @property
+    def rotation_lock(self) -> str:
+        """Held by a rotation, of which there is one at a time."""
+        return f"{self.custody}/{self.hospital}.rotation"
 
     @property
     def index(self) -> str:
@@ -134,7 +164,7 @@ class Layout:
             self.epochs,
             self.index_keys,
             self.index,
-            "custody",
+            self.custody,
             f"log/{self.hospital}/{site}",
         ):
             files.make_directory(folder)

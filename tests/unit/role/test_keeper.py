@@ -197,3 +197,23 @@ def test_packs_are_read_again_in_turn_at_the_rate_and_damage_raises_the_alarm(ar
     [(_, told)] = [line for line in keeper._log.told if "not what was sealed" in line[0]]
     assert told["hospital"] == "hospital-b"
     assert told["instances"] == 1
+
+
+def test_each_round_brings_keys_to_their_copies_and_one_that_is_away_is_no_healthy_state(
+    archive, tmp_path
+):
+    (tmp_path / "c").mkdir()
+    copy = tmp_path / "copy"
+    archive.houses[FIRST] = houses.make_house(tmp_path / "c", key_copies=(copy,))
+    lines = Lines()
+    keeper = Keeper(archive, lines, Metrics())
+    keeper.tick()
+    assert not keeper.health().healthy
+    assert [values["why"] for event, values in lines.told if event == "not kept"]
+    assert not copy.exists()
+
+    copy.mkdir()
+    keeper.tick()
+    assert keeper.health().healthy
+    recipient = "keys/hospital-a/recovery.recipient"
+    assert (copy / recipient).read_bytes() == (tmp_path / "c" / recipient).read_bytes()

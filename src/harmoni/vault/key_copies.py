@@ -1,0 +1,195 @@
+"""Copies of a hospital's keys in other places, such as directories on other machines' mounts.
+
+A key is durable here before it is used, and the keeper brings it to every place within seconds. Not
+before its first use: a place that is away would stop the hospital's sending, and what the key
+encrypts lies in that second on the same disk as the key, so that both are lost or neither. What
+makes it more than that, the commitment upon which a gateway lets go, comes only after a pack was
+quiet and sealed. A place that is behind or away is told, by the keeper's health, by `status` and by
+`check`, until it has caught up.
+
+The copy has the names of the original, below keys/<hospital>. The program never makes the place
+itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
+
+Limits: nothing in a copy is removed but what a rotation has replaced. A copy with a higher
+generation of a block than here is never overwritten; it says that the keys here are old.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from harmoni.backends.filesystem import Filesystem
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld
+from harmoni.sealing import keys
+from harmoni.vault.layout import REPLACED_SUFFIX, Layout
+
+_NANOSECONDS: Final = 1_000_000
+
+
+class _Place:
+    """One other directory, and what was brought there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files = Filesystem(path)
+        self.stamps: dict[str, tuple[int, int]] = {}
+        """Of the files and folders that were brought."""
+        self.settled: dict[str, tuple[int, int]] = {}
+        """Of the folders that need not be looked into before they change."""
+
+    def require(self) -> None:
+        """See that it is there; what was brought is looked at anew once it was away."""
+        if not self.path.is_dir():
+            self.stamps, self.settled = {}, {}
+            raise NotHeld("it is not there: mount it, or correct copies in [keys]")
+
+
+class KeyCopies:
+    """Keeps one hospital's keys in other places.
+
+    Args:
+        files: the store.
+        layout: the hospital's names.
+        places: directories that are there when they can be reached.
+    """
+
+    def __init__(self, files: Filesystem, layout: Layout, places: Sequence[Path]) -> None:
+        self._files = files
+        self._layout = layout
+        self._places = [_Place(path) for path in places]
+
+    def mirror(self) -> dict[str, str]:
+        """Bring what is new to every place; one keeper does, once a second.
+
+        Looks into folders that changed since the last time. What a place refuses is tried again.
+
+        Returns:
+            For each place that is not as it should be, why, in a sentence.
+        """
+        problems: dict[str, str] = {}
+        for place in self._places:
+            try:
+                place.require()
+                behind = [why for folder in self._folders() for why in self._bring(place, folder)]
+            except HarmoniError as error:
+                behind = [str(error)]
+            if behind:
+                problems[f"keys at {place.path}"] = _told(place.path, behind)
+        return problems
+
+    def verify(self, *, now_ms: int, grace_s: float) -> list[str]:
+        """Compare every file with every place, to the byte; nothing is changed.
+
+        Reads all keys: some 23 KB for 256 packs.
+
+        Args:
+            now_ms: the time.
+            grace_s: what is younger may still be on its way.
+
+        Returns:
+            For each place that is behind, altered or away, a sentence.
+        """
+        problems = []
+        for place in self._places:
+            try:
+                place.require()
+                behind = [
+                    why
+                    for folder in self._folders()
+                    for why in self._compare(place, folder, now_ms - int(grace_s * 1000))
+                ]
+            except HarmoniError as error:
+                behind = [str(error)]
+            if behind:
+                problems.append(_told(place.path, behind))
+        return problems
+
+    def _folders(self) -> list[str]:
+        """The folder of keys and those in it."""
+        own, recipient = self._layout.keys, self._layout.recovery_recipient
+        inner = [f"{own}/{name}" for name in self._names(own)]
+        return [own, *(name for name in inner if name != recipient)]
+
+    def _names(self, folder: str) -> list[str]:
+        return [name for name in self._files.names(folder) if not name.startswith(".")]
+
+    def _files_of(self, folder: str) -> Iterator[str]:
+        if folder == self._layout.keys:
+            yield self._layout.recovery_recipient
+        else:
+            yield from (f"{folder}/{name}" for name in self._names(folder))
+
+    def _bring(self, place: _Place, folder: str) -> Iterator[str]:
+        # Taken before looking: what changes meanwhile is met by the next look.
+        stamp = self._files.stamp(folder)
+        if place.settled.get(folder) == stamp:
+            return
+        place.files.make_directory(folder)
+        failed = False
+        names = list(self._files_of(folder))
+        for name in names:
+            if why := self._bring_file(place, name):
+                failed = True
+                yield why
+        for name in place.files.names(folder):
+            gone = f"{folder}/{name}"
+            if name.endswith(REPLACED_SUFFIX) and gone not in names:
+                place.files.remove(gone)
+                place.files.sync_directory(folder)
+        if not failed:
+            # Looked into once more: a change within the same tick of the clock has the same stamp.
+            if place.stamps.get(folder) == stamp:
+                place.settled[folder] = stamp
+            place.stamps[folder] = stamp
+
+    def _bring_file(self, place: _Place, name: str) -> str:
+        try:
+            stamp = self._files.stamp(name)
+            if place.stamps.get(name) == stamp:
+                return ""
+            data = self._files.read(name)
+        except NotHeld:  # replaced by a rotation since it was listed
+            return ""
+        there = None
+        with suppress(NotHeld):
+            there = place.files.read(name)
+        if there != data:
+            if there is not None and _generation(there) > _generation(data):
+                return f"{name} is older here than there: restore it from there"
+            place.files.replace(name, data)
+        place.stamps[name] = stamp
+        return ""
+
+    def _compare(self, place: _Place, folder: str, older_than_ms: int) -> Iterator[str]:
+        here = set()
+        for name in self._files_of(folder):
+            here.add(name)
+            with suppress(NotHeld):
+                if self._files.stamp(name)[1] > older_than_ms * _NANOSECONDS:
+                    continue
+                data = self._files.read(name)
+                try:
+                    there = place.files.read(name)
+                except NotHeld:
+                    yield f"{name} is missing"
+                    continue
+                if there != data:
+                    yield f"{name} differs"
+        if folder != self._layout.keys:
+            for name in place.files.names(folder):
+                if not name.startswith(".") and f"{folder}/{name}" not in here:
+                    yield f"{folder}/{name} is there and not here"
+
+
+def _generation(data: bytes) -> int:
+    """The generation of a key block; -1 of what is none, such as a damaged one or an epoch key."""
+    try:
+        return keys.KeyBlock.decode(data).generation
+    except Damaged:
+        return -1
+
+
+def _told(path: Path, behind: Sequence[str]) -> str:
+    more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+    return f"the copy of the keys at {path} is not complete: {behind[0]}{more}"

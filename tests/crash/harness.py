@@ -16,11 +16,14 @@ import pytest
 import house as houses
 from crash import scenario
 from crash.invariants import Examiner, Violated
+from crash.second_crash import recovery_of
 from crash.states import States
 from harmoni.sealing import bech32
 from harmoni.vault.layout import Layout
 
 _MEMORY = Path("/dev/shm")
+_SPREAD = 17
+"""Of so many first crashes one is followed by a second, so that they lie all over the run."""
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class Explored:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A folder in memory where there is one; a state is written and removed within milliseconds."""
     where = _MEMORY if _MEMORY.is_dir() else None
     root = Path(tempfile.mkdtemp(prefix="harmoni-crash-", dir=where))
@@ -66,12 +69,32 @@ def explore(
         stop_at: how many violations are enough.
         planted: changes the product while the scenario is played, and not when it recovers.
     """
-    with _scratch() as root:
+    with scratch() as root:
         with pytest.MonkeyPatch.context() as patched:
             if planted is not None:
                 planted(patched)
             run = scenario.play(name, root / "run", seed)
         return _examined(run, root / "state", wanted, seed, stop_at)
+
+
+def explore_recovery(name: str, firsts: int, each: int, *, seed: int) -> Explored:
+    """Crash a scenario at so many places, and the recovery from each again, in so many states."""
+    total = Explored(0, Counter(), 0.0)
+    with scratch() as root:
+        run = scenario.play(name, root / "run", seed)
+        states = States(run.journal, Layout(houses.HOSPITAL).current_index, seed)
+        found = list(states.some(firsts * _SPREAD))
+        for number, state in enumerate(found[::_SPREAD]):
+            second = recovery_of(run, state, root / "second", seed + 1 + number)
+            shutil.rmtree(root / "second")
+            if second is None:
+                continue
+            explored = _examined(second, root / "state", each, seed, 1)
+            total.states += explored.states
+            total.by_phase += explored.by_phase
+            total.seconds += explored.seconds
+            total.violations += [f"{said}, after {state.how}" for said in explored.violations]
+    return total
 
 
 def _examined(run: scenario.Run, root: Path, wanted: int, seed: int, stop_at: int) -> Explored:

@@ -9,6 +9,7 @@ import house as houses
 from crash import journal as j
 from crash.scenario import Run
 from crash.states import State
+from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.holding import Holding
 from harmoni.index import equality, lookup, packs, safe
 from harmoni.index.packs import PackState
@@ -70,14 +71,14 @@ class Examiner:
             Violated: an invariant does not hold.
         """
         promised = Promised.by(self._run.journal, state.point)
-        self._put(state)
+        self.put(state)
         share = int.from_bytes(state.key[:4], "big") % (2 * _REBUILT_SHARE)
         try:
             if share == 1:
                 self._lose_index()
-            house = self._process()
+            house = self.process()
             logged = {str(record.pack_id): record for record in house.holding.log.readable()}
-            self._recover(house, may_rebuild=share == 1 or self._may_be_lost(state))
+            self.recover(house, may_rebuild=share == 1 or self._may_be_lost(state))
             self._look(house, promised)
             for pack_id, record in logged.items():
                 _check(house.holding.log.find(record.pack_id) == record, "log changed")
@@ -89,9 +90,10 @@ class Examiner:
         except HarmoniError as error:
             raise Violated(f"{type(error).__name__} {error}; {state.how}") from error
         finally:
-            shutil.rmtree(self._root)
+            self.clear()
 
-    def _put(self, state: State) -> None:
+    def put(self, state: State) -> None:
+        """Make the disk of a state."""
         self._root.mkdir()
         for folder in state.folders:
             (self._root / folder).mkdir()
@@ -100,12 +102,16 @@ class Examiner:
         if state.database is not None:
             (self._root / state.database[0]).write_bytes(state.database[1])
 
-    def _process(self) -> House:
+    def clear(self) -> None:
+        """Empty the directory again."""
+        shutil.rmtree(self._root)
+
+    def process(self, files: Filesystem | None = None) -> House:
+        """A process that starts an hour after the run ended."""
         clock = FakeClock()
         clock.advance(self._run.ended_s + 3600)
-        site = houses.make_site(
-            self._root, clock, self._run.custody_key, _WRITER, **self._run.terms
-        )
+        changes = self._run.terms | ({} if files is None else {"files": files})
+        site = houses.make_site(self._root, clock, self._run.custody_key, _WRITER, **changes)
         return House(site, Holding(site, houses.HOSPITAL))
 
     def _lose_index(self) -> None:
@@ -115,12 +121,12 @@ class Examiner:
 
     def _may_be_lost(self, state: State) -> bool:
         """Whether the run itself had removed the index."""
-        return any(
+        return self._run.lost_index or any(
             isinstance(entry, j.Unlink) and entry.name == Layout(houses.HOSPITAL).current_index
             for entry in self._run.journal.entries[: state.point]
         )
 
-    def _recover(self, house: House, *, may_rebuild: bool) -> None:
+    def recover(self, house: House, *, may_rebuild: bool) -> None:
         """What a keeper does after start; an operator before it where the index is lost."""
         holding = house.holding
         try:
@@ -226,10 +232,10 @@ class Examiner:
             before = equality.digest(connection)
         if lost:
             self._lose_index()
-        fresh = self._process()
+        fresh = self.process()
         report = fresh.holding.rebuilder().rebuild()
         _check(report.sound and report.equal is (None if lost else True), f"the rebuild: {report}")
-        self._recover(fresh, may_rebuild=False)
+        self.recover(fresh, may_rebuild=False)
         self._look(fresh, promised)
         with fresh.holding.index.reader() as connection:
             _check(before == equality.digest(connection), "the rebuilt index says otherwise")

@@ -42,6 +42,8 @@ class Run:
     terms: dict[str, Any]
     ended_s: float
     """How long the run took by its own clock."""
+    lost_index: bool = False
+    """Whether the index had been removed before the run began."""
 
 
 class Work:
@@ -245,7 +247,7 @@ SCENARIOS: dict[str, tuple[Callable[[Work], None], dict[str, Any]]] = {
 
 
 @contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
+def deterministic(seed: int) -> Iterator[None]:
     """The same salts, ids and keys at every run, and large instances that are small."""
     numbers = iter(range(seed << 32, (seed + 1) << 32))
 
@@ -268,7 +270,7 @@ def play(name: str, root: Path, seed: int) -> Run:
     act, terms = SCENARIOS[name]
     store = root / "data"
     store.mkdir(parents=True)
-    with _deterministic(seed):
+    with deterministic(seed):
         work = Work(store, terms)
         with index_log.recorded(work.journal, store, root):
             act(work)

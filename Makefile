@@ -35,7 +35,7 @@ unit: $(READY)
 COVERAGE_MIN := 88
 
 soak: $(READY) peers  ## what takes longer than a coffee
-	HYPOTHESIS_PROFILE=deep $(PYTEST) -n $(JOBS) tests --timeout 3600
+	HYPOTHESIS_PROFILE=deep HARMONI_CRASH_STATES=20600 $(PYTEST) -n $(JOBS) tests --timeout 3600
 
 fuzz: $(READY)  ## property tests of every parser, deep profile
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -k "arbitrary or property"

@@ -39,6 +39,9 @@ _EXHAUSTED: Final = frozenset(
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _MOST_BUFFERS: Final = 1024  # IOV_MAX on Linux
 _BESIDE_RANDOM_BYTES: Final = 8
+TEMPORARY_SUFFIX: Final = ".tmp"
+"""Of a file that is still being published, or that a crash kept from it; its name begins with a
+dot and goes on with the name it was to get."""
 _COPY_BYTES: Final = 1 << 30  # one copy_file_range call; the kernel caps near 2 GiB
 
 
@@ -235,7 +238,7 @@ class Filesystem:
         """
         with _translated("create", name):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            return File(os.open(self._root / name, flags, 0o600), name)
+            return self._opened(os.open(self._root / name, flags, 0o600), name)
 
     def open(self, name: str, *, writable: bool = False) -> File:
         """Open an existing file.
@@ -245,7 +248,7 @@ class Filesystem:
         """
         with _translated("open", name):
             flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
-            return File(os.open(self._root / name, flags), name)
+            return self._opened(os.open(self._root / name, flags), name)
 
     def read(self, name: str) -> bytes:
         """A whole small file."""
@@ -265,7 +268,7 @@ class Filesystem:
         """
         with _translated("lock", name):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            file = File(os.open(self._root / name, flags, 0o600), name)
+            file = self._opened(os.open(self._root / name, flags, 0o600), name)
         with file:
             if not file.lock(wait=wait):
                 raise Busy(f"{name} is locked by another process; wait until it has ended")
@@ -281,8 +284,7 @@ class Filesystem:
         """
         beside = self._write_beside(name, data)
         try:
-            with _translated("publish", name):
-                os.link(self._root / beside, self._root / name)
+            self.link(beside, name)
         finally:
             self.remove(beside)
         self.sync_directory(os.path.dirname(name))
@@ -291,6 +293,15 @@ class Filesystem:
         """Put a small file in the place of another in one durable step."""
         self.rename(self._write_beside(name, data), name)
         self.sync_directory(os.path.dirname(name))
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name, never over another; durable after `sync_directory`.
+
+        Raises:
+            AlreadyHeld: the new name exists.
+        """
+        with _translated("publish", new):
+            os.link(self._root / old, self._root / new)
 
     def rename(self, old: str, new: str) -> None:
         """Rename; durable after `sync_directory` of both folders."""
@@ -307,12 +318,8 @@ class Filesystem:
         made = ""
         for part in name.split("/"):
             parent, made = made, f"{made}/{part}" if made else part
-            with _translated("make the folder", made):
-                try:
-                    os.mkdir(self._root / made, 0o700)
-                except FileExistsError:
-                    continue
-            self.sync_directory(parent)
+            if self._make_one(made):
+                self.sync_directory(parent)
 
     def sync_directory(self, name: str) -> None:
         """Make the names in a folder durable."""
@@ -364,6 +371,19 @@ class Filesystem:
         whole = used + state.f_bavail
         return used / whole if whole else 1.0
 
+    def _opened(self, descriptor: int, name: str) -> File:
+        """The object for a file that was just opened; a recorder makes another kind."""
+        return File(descriptor, name)
+
+    def _make_one(self, name: str) -> bool:
+        """Make one folder, not durable yet; False when it is there already."""
+        with _translated("make the folder", name):
+            try:
+                os.mkdir(self._root / name, 0o700)
+            except FileExistsError:
+                return False
+        return True
+
     def _write_beside(self, name: str, data: Buffer) -> str:
         beside = _beside(name)
         with self.create(beside) as file:
@@ -383,5 +403,5 @@ def _beside(name: str) -> str:
     that was killed left behind must not look like a name that is taken.
     """
     folder, _, last = name.rpartition("/")
-    temporary = f".{last}.{os.urandom(_BESIDE_RANDOM_BYTES).hex()}.tmp"
+    temporary = f".{last}.{os.urandom(_BESIDE_RANDOM_BYTES).hex()}{TEMPORARY_SUFFIX}"
     return f"{folder}/{temporary}" if folder else temporary

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from harmoni.backends.filesystem import File, Filesystem
+from harmoni.backends.filesystem import TEMPORARY_SUFFIX, File, Filesystem
 from harmoni.dicom.scanner import SCANNER_VERSION
 from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing, salvage
@@ -26,10 +26,18 @@ from harmoni.runtime.clock import Clock
 from harmoni.sealing import manifest, pack, tail, tar
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
-from harmoni.vault.layout import NEW_SUFFIX, PACK_SUFFIX, PART_SUFFIX, Layout
+from harmoni.vault.layout import (
+    FENCED_SUFFIX,
+    NEW_SUFFIX,
+    PACK_SUFFIX,
+    PART_SUFFIX,
+    Layout,
+)
 
 _ABANDONED_MS: Final = 60_000
 _LONGEST_PAUSE_S: Final = 60.0
+_OF_A_PACK: Final = (PART_SUFFIX, FENCED_SUFFIX, TEMPORARY_SUFFIX)
+"""What lies beside a pack, and means nothing without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +106,14 @@ class Sealer:
         now_s = self._clock.monotonic_s()
         for name in self._files.names(self._layout.open_packs):
             try:
-                pack_id = PackId(name.partition(".")[0])
+                pack_id = PackId(name.removeprefix(".").partition(".")[0])
             except InvalidInput:
                 failures[name] = "no pack of ours: somebody put it there; move it away"
                 continue
             if name.endswith(NEW_SUFFIX):
                 self._drop_abandoned(pack_id)
+            if name.endswith(_OF_A_PACK):
+                self._drop_orphan(name, pack_id)
             if not name.endswith(PACK_SUFFIX):
                 continue
             trouble = self._troubles.get(pack_id)
@@ -383,6 +393,12 @@ class Sealer:
         if self._clock.now_ms() - pack_id.time_ms > _ABANDONED_MS:
             with suppress(NotHeld):
                 self._files.remove(self._layout.new_pack(pack_id))
+
+    def _drop_orphan(self, name: str, pack_id: PackId) -> None:
+        """What a crash left of a pack that is moved or gone: a mark, whole or not, or a part."""
+        if not self._files.exists(self._layout.open_pack(pack_id)):
+            with suppress(NotHeld):
+                self._files.remove(f"{self._layout.open_packs}/{name}")
 
     def _drop_parts(self, pack_id: PackId) -> None:
         """Part files of a pack without a writer hold nothing that was acknowledged."""

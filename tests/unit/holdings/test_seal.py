@@ -403,3 +403,27 @@ def test_a_salvage_that_was_cut_short_loses_nothing_and_shows_nothing_twice(hous
     # The first one, and the second, which was written whole: each of them once.
     assert len(list(house.holding.find(query))) == 2
     assert house.holding.rebuilder().rebuild().equal is True
+
+
+@pytest.mark.parametrize(
+    "left", [".{}.fenced.0123456789abcdef.tmp", "{}.fenced", "{}.00000003.part"]
+)
+def test_what_a_crash_left_beside_a_pack_is_no_trouble_and_goes_once_the_pack_is_gone(house, left):
+    house.store(houses.data_set(1), 1)
+    path = open_pack(house)
+    house.seal()
+    orphan = path.with_name(left.format(path.stem))
+    orphan.touch()
+
+    assert house.finish() == []
+    assert not orphan.exists()
+
+
+def test_a_mark_that_a_writer_is_making_is_left_to_it(house):
+    house.store(houses.data_set(1), 1)
+    path = open_pack(house)
+    being_made = path.with_name(f".{path.stem}.fenced.0123456789abcdef.tmp")
+    being_made.touch()
+
+    assert house.finish() == []
+    assert being_made.exists()

@@ -1,0 +1,160 @@
+"""What a run did to its disk, in order: the only thing that crash states are made from.
+
+Files and folders are numbered, not named: a name can move from one to another, content cannot.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new, empty file under a name."""
+
+    inode: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Bytes put into a file, not flushed."""
+
+    inode: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """A file cut or extended, not flushed."""
+
+    inode: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A file flushed. A flush that failed settles nothing, and no later one settles it either."""
+
+    inode: int
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chmod:
+    """A file protected; no crash state depends on it."""
+
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A second name of a file."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A file moved to another name."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """A name removed."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """A new folder."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDirectory:
+    """The names in a folder flushed."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit of the index; a durable one makes every earlier one of its database durable."""
+
+    database: str
+    content: bytes
+    durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Success was answered for an instance."""
+
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """`record` returned for an event."""
+
+    kind: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """`finish` returned for a pack."""
+
+    pack_id: str
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What the run does from here on; reports count by it."""
+
+    name: str
+
+
+DiskOp = (
+    Create
+    | Write
+    | Truncate
+    | Sync
+    | Chmod
+    | Link
+    | Rename
+    | Unlink
+    | MakeDirectory
+    | SyncDirectory
+)
+Entry = DiskOp | Commit | Stored | Recorded | Sealed | Phase
+
+
+@dataclass(slots=True)
+class Journal:
+    """Everything a run did, from a baseline on that is wholly durable.
+
+    Attributes:
+        folders: the folders of the baseline.
+        files: the files of the baseline, by name: number and content.
+        databases: the index databases of the baseline, by name.
+        entries: what happened since.
+    """
+
+    folders: list[str] = field(default_factory=list)
+    files: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    databases: Mapping[str, bytes] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+
+    def note(self, entry: Entry) -> None:
+        """Add what has just happened."""
+        self.entries.append(entry)

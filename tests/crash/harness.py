@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from unittest.mock import patch
 
@@ -83,8 +84,8 @@ def explore_recovery(name: str, firsts: int, each: int, *, seed: int) -> Explore
     with scratch() as root:
         run = scenario.play(name, root / "run", seed)
         states = States(run.journal, Layout(houses.HOSPITAL).current_index, seed)
-        found = list(states.some(firsts * _SPREAD))
-        for number, state in enumerate(found[::_SPREAD]):
+        found = islice(states.some(firsts * _SPREAD), 0, None, _SPREAD)
+        for number, state in enumerate(found):
             second = recovery_of(run, state, root / "second", seed + 1 + number)
             shutil.rmtree(root / "second")
             if second is None:

@@ -136,9 +136,9 @@ class RecordingFilesystem(Filesystem):
         self.journal.note(j.SyncDirectory(name))
 
     @contextmanager
-    def lock_file(self, name: str) -> Iterator[None]:
+    def lock_file(self, name: str, *, wait: bool = False) -> Iterator[None]:
         # Made at its first use and never written: whether it is there means nothing.
-        with super().lock_file(name):
+        with super().lock_file(name, wait=wait):
             yield
 
     def _make_one(self, name: str) -> bool:

@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q
 # Two cores are the size of the machine that everybody has.
 JOBS ?= 2
 
-.PHONY: demo test check lint unit soak fuzz lock peers clean
+.PHONY: demo test check lint unit soak fuzz bench lock peers clean
 
 demo: $(READY)  ## run the whole of HARMONI once on loopback, and check it
 	$(BIN)/harmoni demo $(DEMO_ARGS)
@@ -35,7 +35,10 @@ unit: $(READY)
 COVERAGE_MIN := 88
 
 soak: $(READY) peers  ## what takes longer than a coffee
-	HYPOTHESIS_PROFILE=deep HARMONI_CRASH_STATES=20600 $(PYTEST) -n $(JOBS) tests --timeout 3600
+	HYPOTHESIS_PROFILE=deep HARMONI_CRASH_STATES=20600 HARMONI_BYTES=all $(PYTEST) -n $(JOBS) tests --timeout 3600
+
+bench: $(READY)  ## how fast packs are rebuilt from and scrubbed, medians of five
+	$(BIN)/python bench/vault.py
 
 fuzz: $(READY)  ## property tests of every parser, deep profile
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -k "arbitrary or property"

@@ -46,6 +46,15 @@ class Run:
     """Whether the index had been removed before the run began."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """An instance of which half is there."""
+
+    number: int
+    data: bytes
+    incoming: record.Incoming
+
+
 class Work:
     """A hospital that is recorded from now on."""
 
@@ -83,6 +92,20 @@ class Work:
         house.store(data, number, step=1500)
         self.journal.note(j.Stored(number, data))
         self.clock.advance(0.01)
+
+    def begin(self, house: House, number: int, study: int, pixels: int) -> "Arriving":
+        """Take half of an instance in; it is acknowledged by `complete`."""
+        data = data_set(number, study, pixels)
+        incoming = house.begin(number)
+        houses.pour(incoming, data[: len(data) // 2], 1500)
+        return Arriving(number, data, incoming)
+
+    def complete(self, arriving: "Arriving") -> None:
+        """Take the other half in."""
+        data = arriving.data
+        houses.pour(arriving.incoming, data[len(data) // 2 :], 1500)
+        arriving.incoming.finish()
+        self.journal.note(j.Stored(arriving.number, data))
 
     def record(self, house: House, kind: str, mark: str, **body: Any) -> None:
         house.holding.events.record(kind, {"mark": mark, **body}, subject=mark)
@@ -185,9 +208,11 @@ def rebuild(work: Work) -> None:
     work.store(worker, 2, study=1)
     work.phase("rebuild")
     operator = work.process("dc1-n1-cli")
+    arriving = work.begin(worker, 7, study=2, pixels=12_000)
     assert operator.holding.rebuilder().rebuild().equal
     work.store(worker, 3, study=1)
-    work.store(worker, 4, study=2)
+    work.complete(arriving)
+    work.store(worker, 4, study=2, pixels=5000)
     work.phase("rebuild of a lost index")
     files(operator).remove(operator.holding.layout.current_index)
     files(operator).sync_directory(operator.holding.layout.index)
@@ -213,7 +238,8 @@ def let_go(work: Work) -> None:
     work.phase("evict")
     for study in (1, 2):
         assert keeper.holding.let_go.evict(study_uid(study)).packs == 1
-        work.store(worker, 3 + study, study=3)
+        work.store(worker, 3 + study, study=3, pixels=5000 * study)
+    work.store(worker, 6, study=1)
     work.phase("after eviction")
     keeper.holding.events.retire()
     worker.holding.recorder.packs.retire_all()

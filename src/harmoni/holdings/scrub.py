@@ -18,7 +18,7 @@ from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackRow, PackState, SealedPack
 from harmoni.index.scrubbing import Due
-from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
+from harmoni.model.errors import Damaged, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
 from harmoni.vault import fixity
@@ -137,7 +137,8 @@ class Scrubber:
 
         Raises:
             NotHeld: the index does not know it, or not as sealed.
-            OutOfResources, StorageFailed: the result could not be noted.
+            OutOfResources, StorageFailed: it could not be tried, or the result not be noted;
+                nothing is said of it.
         """
         with self._index.reader() as connection:
             row = packs.pack(connection, pack_id)
@@ -285,7 +286,7 @@ class Scrubber:
         try:
             for _ in recall.data_set(reader, self._layout.hospital, held):
                 pass
-        except HarmoniError:
+        except (Damaged, NotHeld, StorageFailed):
             return False
         return True
 

@@ -31,10 +31,17 @@ class ScrubPolicy:
     def opens(self, pack_id: str, now_ms: int) -> bool:
         """Whether a pack that is read now is opened besides.
 
-        Drawn from its id and the day: nothing has to be kept for it, and nobody who damages packs
-        knows long before which ones will be opened. A pack is read once in a cycle, so the share
-        of those read is the month's share times the months of a cycle.
+        A pack is read once in a cycle, so the share of those that are read is the month's share
+        times the months of a cycle.
         """
-        share = self.opened_percent / 100 * self.cycle_days / _MONTH_DAYS
-        drawn = hashlib.sha256(f"{pack_id} {now_ms // _DAY_MS}".encode()).digest()
-        return int.from_bytes(drawn[:8], "big") < share * _SCALE
+        return is_drawn(pack_id, now_ms, self.opened_percent * self.cycle_days / _MONTH_DAYS)
+
+
+def is_drawn(pack_id: str, now_ms: int, percent: float) -> bool:
+    """Whether a pack belongs to the day's sample.
+
+    Drawn from its id and the day: nothing has to be kept for it, and the same packs are not drawn
+    every time.
+    """
+    drawn = hashlib.sha256(f"{pack_id} {now_ms // _DAY_MS}".encode()).digest()
+    return int.from_bytes(drawn[:8], "big") < percent / 100 * _SCALE

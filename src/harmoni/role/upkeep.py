@@ -15,7 +15,7 @@ from harmoni.holdings.scrub import Verdict
 from harmoni.index.packs import PackState
 from harmoni.index.scrubbing import Due
 from harmoni.model.errors import ConfigurationError
-from harmoni.policy.scrubbing import ScrubPolicy
+from harmoni.policy.scrubbing import is_drawn
 from harmoni.role.node import Node
 from harmoni.role.oversight import Progress, audit, registered
 from harmoni.runtime.pace import Pace
@@ -88,8 +88,8 @@ def scrub(
     audit(node, Act.SECURITY_CONFIGURATION, hospital, "vault scrub")
     clock, scrubber = node.clock, node.holding(hospital).scrubber
     pace = Pace(clock, None if mib_per_second is None else mib_per_second * _MEBIBYTE)
-    draw = ScrubPolicy(cycle_days=30, young_days=30, opened_percent=opened_percent)
-    before_ms = clock.now_ms() - int(older_than_days * _DAY_MS)
+    now_ms = clock.now_ms()
+    before_ms = now_ms - int(older_than_days * _DAY_MS)
     started_s = clock.monotonic_s()
 
     def observe(size_bytes: int) -> None:
@@ -101,7 +101,7 @@ def scrub(
     verdicts = list(
         scrubber.run(
             Due(scrubbed_before_ms=before_ms, sealed_before_ms=before_ms),
-            opens=lambda pack_id: draw.opens(str(pack_id), before_ms),
+            opens=lambda pack_id: is_drawn(str(pack_id), now_ms, opened_percent),
             observe=observe,
             progress=progress,
         )

@@ -11,7 +11,8 @@ The copy has the names of the original, below keys/<hospital>. The program never
 itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
 
 Limits: nothing in a copy is removed but what a rotation has replaced. A copy with a higher
-generation of a block than here is never overwritten; it says that the keys here are old.
+generation of a block than here is never overwritten; it says that the keys here are old. A place on
+a network mount that hangs instead of failing holds up the keeper: mount it so that it fails.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.sealing import keys
 from harmoni.vault.layout import REPLACED_SUFFIX, Layout
 
-_NANOSECONDS: Final = 1_000_000
+_NS_PER_MS: Final = 1_000_000
 
 
 class _Place:
@@ -166,7 +167,7 @@ class KeyCopies:
         for name in self._files_of(folder):
             here.add(name)
             with suppress(NotHeld):
-                if self._files.stamp(name)[1] > older_than_ms * _NANOSECONDS:
+                if self._files.stamp(name)[1] > older_than_ms * _NS_PER_MS:
                     continue
                 data = self._files.read(name)
                 try:

@@ -1,12 +1,16 @@
 """Scrubbing finds every change of a sealed pack, names the instances, believes what is whole."""
 
+from dataclasses import replace
+
 import pytest
 
 import house as houses
+from harmoni.holdings import listing
 from harmoni.index import packs, scrubbing
 from harmoni.index.packs import PackState
 from harmoni.index.scrubbing import Due
-from harmoni.model.errors import NotHeld
+from harmoni.model.errors import NotHeld, OutOfResources
+from harmoni.sealing import manifest
 
 DAY_MS = 86_400_000
 EVERYTHING = Due(scrubbed_before_ms=1 << 60, sealed_before_ms=1 << 60)
@@ -129,13 +133,54 @@ def test_without_its_key_a_pack_is_verified_all_the_same(house, monkeypatch):
     assert house.holding.scrubber.verify(pack_id).members == ("i/00000000",)
 
 
-def test_what_the_manifest_does_not_say_is_found_when_a_pack_is_opened(house, monkeypatch):
+def test_a_pack_that_nobody_can_open_any_more_is_found_when_it_is_opened(house, monkeypatch):
+    """Its hash is right, and its key is gone."""
     pack_id, _ = sealed(house, 1)
-    scrubber = house.holding.scrubber
-    monkeypatch.setattr(scrubber, "_opens_as_listed", lambda _: False)
 
-    assert scrubber.verify(pack_id).sound
-    assert "not what its manifest says" in scrubber.verify(pack_id, opens=True).why
+    def lost(_key_id):
+        raise NotHeld("the key block is gone")
+
+    monkeypatch.setattr(house.holding.keyring, "data_key", lost)
+    verdict = house.holding.scrubber.verify(pack_id, opens=True)
+
+    assert verdict.why == "the key block is gone"
+    assert verdict.instances == (houses.uid(1),)
+
+
+def test_a_manifest_that_says_something_else_than_the_members_is_found(house, monkeypatch):
+    """A fault of the program that sealed, which no hash of the file can show."""
+    encrypt = listing.encrypt
+
+    def encrypt_lies(contents, data_key):
+        [told] = contents.instances
+        lie = replace(told, identity=replace(told.identity, sha256=bytes(32)))
+        changed = replace(contents, instances=(lie,), root=manifest.pack_root([lie]))
+        return encrypt(changed, data_key)
+
+    house.store(houses.data_set(1), 1)
+    monkeypatch.setattr(listing, "encrypt", encrypt_lies)
+    house.seal()
+    pack_id = house.versions(1)[0].location.pack_id
+    assert house.versions(1)[0].pack_state is PackState.SEALED
+
+    assert house.holding.scrubber.verify(pack_id).sound
+    assert "not what its manifest says" in house.holding.scrubber.verify(pack_id, opens=True).why
+
+
+def test_what_could_not_be_tried_is_not_called_damaged(house, monkeypatch):
+    pack_id, path = sealed(house, 1)
+    flip(path, house.versions(1)[0].location.offset + 100)
+
+    def no_memory(_key_id):
+        raise OutOfResources("no memory")
+
+    with monkeypatch.context() as short:
+        short.setattr(house.holding.keyring, "data_key", no_memory)
+        with pytest.raises(OutOfResources):
+            house.holding.scrubber.verify(pack_id)
+
+    assert [held.damaged for held in house.versions(1)] == [False]
+    assert house.holding.scrubber.verify(pack_id).instances == (houses.uid(1),)
 
 
 def test_the_one_verified_longest_ago_comes_first_and_a_run_ends(house):

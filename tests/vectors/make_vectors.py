@@ -257,7 +257,13 @@ def event_pack() -> bytes:
     for sequence, word in enumerate(("hold", "commitment")):
         key_id = KeyId(BLOCK.block_id, 41 + sequence)
         salt = seeded(f"event {sequence}", 32)
-        event = Event(kind=word, at_ms=TIME_MS, body={"study": "2.25.1000"}, salt=salt)
+        event = Event(
+            kind=word,
+            at_ms=TIME_MS,
+            subject="2.25.1000",
+            body={"study": "2.25.1000"},
+            salt=salt,
+        )
         name = pack.event_name(sequence, str(key_id))
         member = draft.append(name, Kind.EVENT, sequence, event.encode(), key_id=key_id)
         listed.append(

@@ -24,15 +24,23 @@ def stat(
 
 @app.command()
 def rebuild(
-    config: options.Config, hospital: options.Hospital, json: options.AsJSON = False
+    config: options.Config,
+    hospital: options.Hospital,
+    *,
+    rescan: Annotated[
+        bool, typer.Option(help="Read the instances themselves and not the packs' manifests.")
+    ] = False,
+    json: options.AsJSON = False,
 ) -> None:
     """Make the index anew from packs and keys beside the live one, then swap.
 
-    Exits with 1 when the new index differs from the one it replaced, or something
+    With --rescan every instance is decrypted and read anew, so that attributes which an
+    earlier version did not read, or read wrongly, can be found. It takes as long as reading
+    all packs does. Exits with 1 when the new index differs from the one it replaced, or something
     that was acknowledged is missing or does not verify.
     """
     with output.progress(f"rebuilding {hospital}") as advance:
-        report = oversight.rebuild(nodes.open_node(config), hospital, advance)
+        report = oversight.rebuild(nodes.open_node(config), hospital, advance, rescan=rescan)
     output.facts(report, json_wanted=json)
     if not report.sound:
         raise typer.Exit(1)

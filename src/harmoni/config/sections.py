@@ -75,6 +75,13 @@ class KeysSection(Section):
         "its backup. Each is made by you, below a mount point and not the mount point itself, so "
         "that it is missing when nothing is mounted.",
     )
+    erasure_horizon_days: float = Field(
+        default=90.0,
+        gt=0,
+        json_schema_extra={"unit": "days"},
+        description="After so long no backup and no offline medium has an old copy of a key block: "
+        "an erasure is complete then, not before. Keep backups of keys no longer than this.",
+    )
 
 
 class PackSection(Section):

@@ -72,9 +72,28 @@ class EventRecorder:
             OutOfResources, StorageFailed: nobody may rely on it. It may be recorded all the same,
                 where only the index failed, so a second try can leave a second event.
         """
+        fact = self.append(kind, body, subject=subject)
+        with self._index.write(durable=True) as connection:
+            ingest.record_facts(connection, [fact], self._index.terms)
+
+    def append(self, kind: str, body: Mapping[str, Json], *, subject: str) -> ingest.Fact:
+        """Write one event into the store alone; for who holds the index's write lock.
+
+        Args:
+            kind: as for `record`.
+            body: likewise.
+            subject: likewise.
+
+        Returns:
+            The fact, which the caller records in its transaction.
+
+        Raises:
+            OutOfResources, StorageFailed: as `record`.
+        """
         told = event.Event(
             kind=kind,
             at_ms=self._clock.now_ms(),
+            subject=subject,
             body=body,
             salt=os.urandom(event.SALT_BYTES),
         )
@@ -98,15 +117,14 @@ class EventRecorder:
             )
             writer.append([member])
             writer.sync()
-        fact = ingest.Fact(
+        return ingest.Fact(
             pack_id=writer.pack_id,
             sequence=sequence,
             kind=kind,
             at_ms=told.at_ms,
+            subject=subject,
             body=body,
         )
-        with self._index.write(durable=True) as connection:
-            ingest.record_facts(connection, [fact], self._index.terms)
 
     def retire(self, older_than_s: float = 0.0) -> None:
         """Let go of the event pack if it is that old, so that it is finished."""

@@ -5,7 +5,8 @@ holding.find      answer a query
 holding.plan      what a retrieval would give
 holding.recall    give a data set back
 holding.commitments, holding.conflicts, holding.events, holding.sealer, holding.presence,
-holding.let_go, holding.scrubber, holding.repairer, holding.rebuilder (keeper, operators)
+holding.let_go, holding.scrubber, holding.repairer, holding.eraser, holding.rebuilder
+                               (keeper, operators)
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from harmoni.holdings import recall
 from harmoni.holdings.chunks import ChunkPool
 from harmoni.holdings.commit import CommitmentPolicy, Commitments
 from harmoni.holdings.conflict import Conflicts
+from harmoni.holdings.erase import Eraser
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.let_go import LetGo
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
@@ -62,6 +64,7 @@ class Site:
         policy: when an instance counts as safe.
         destination: where every instance is sent on to; "" for nowhere.
         key_copies: directories that get a copy of every wrapped key.
+        erasure_horizon_days: after how long no old copy of a key block is left anywhere.
     """
 
     files: Filesystem
@@ -75,6 +78,7 @@ class Site:
     policy: CommitmentPolicy
     destination: str = ""
     key_copies: tuple[Path, ...] = ()
+    erasure_horizon_days: float = 90.0
 
 
 class Holding:
@@ -268,7 +272,21 @@ class Holding:
             identities=self.keyring.identities,
         )
 
-    def rebuilder(self) -> Rebuilder:
+    @cached_property
+    def eraser(self) -> Eraser:
+        """Destroys the keys of studies, and sees that they stay destroyed."""
+        return Eraser(
+            files=self._site.files,
+            layout=self.layout,
+            keyring=self.keyring,
+            index=self.index,
+            events=self.events,
+            log=self.log,
+            clock=self._site.clock,
+            horizon_days=self._site.erasure_horizon_days,
+        )
+
+    def rebuilder(self, *, rescan: bool = False) -> Rebuilder:
         """A fresh run of `vault rebuild`."""
         return Rebuilder(
             files=self._site.files,
@@ -277,6 +295,8 @@ class Holding:
             index=self.index,
             log=self.log,
             pack_ids=self._pack_ids,
+            reapply=self.eraser.reapply_from_store,
+            rescan=rescan,
         )
 
     def find(self, query: Query, limit: int | None = None) -> list[dict[int, str]]:
@@ -316,7 +336,13 @@ class Holding:
         return self.presence.has(held.location)
 
     def forget_gone(self) -> None:
-        """Close the packs that were removed since they were read: their space is free then."""
+        """Close packs that were removed since they were read, and forget keys that were erased.
+
+        Called every second by whoever keeps a holding open: the space of the ones is free then,
+        and nobody opens anything with the others any more.
+        """
+        if self.keyring.forget_replaced():
+            self._packs.forget_all()
         self._packs.forget_gone()
 
     def recall(self, held: Held) -> Iterator[memoryview]:

@@ -157,11 +157,13 @@ class LetGo:
         """Record, then remove; returns the bytes that were freed."""
         assert row.sealed is not None
         with self._files.open(self._layout.sealed_pack(row.pack_id)) as file:
-            contents = listing.read(file, self._keyring).manifest
+            sealed = listing.read(file, self._keyring)
+            contents, key_id = sealed.manifest, sealed.public.key_id
         self._events.record(
             event.EVICTION,
             {
                 event.MANIFEST: _as_document(contents),
+                "key": key_id,
                 "pack": str(row.pack_id),
                 "sha256": row.sealed.sha256.hex(),
                 "size": row.sealed.size_bytes,

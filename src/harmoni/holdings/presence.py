@@ -52,7 +52,7 @@ class Presence:
     def check(self) -> Looked:
         """Compare every sealed pack with its file, by name and length, and note what changed.
 
-        Called at start and once an hour by the keeper. Evicted packs are not looked for.
+        Called at start and once an hour by the keeper. What was let go of is not looked for.
         """
         with self._index.reader() as connection:
             sealed = packs.packs_in(connection, PackState.SEALED)
@@ -61,9 +61,9 @@ class Presence:
         back = tuple(row.pack_id for row in missing if self._is_whole(row))
         if gone or back:
             with self._index.write(durable=True) as connection:
-                # A pack may have been evicted since its row was read.
-                gone = _not_evicted(connection, gone)
-                back = _not_evicted(connection, back)
+                # A pack may have been let go of since its row was read.
+                gone = _not_let_go(connection, gone)
+                back = _not_let_go(connection, back)
                 for pack_id in gone:
                     packs.set_state(connection, pack_id, PackState.MISSING)
                 for pack_id in back:
@@ -80,7 +80,7 @@ class Presence:
         """
         try:
             with self._index.write(durable=True) as connection:
-                if not _not_evicted(connection, [held.location.pack_id]):
+                if not _not_let_go(connection, [held.location.pack_id]):
                     return
                 if self._size_bytes(held.location.pack_id) is None:
                     packs.set_state(connection, held.location.pack_id, PackState.MISSING)
@@ -106,10 +106,8 @@ class Presence:
         return None
 
 
-def _not_evicted(connection: Connection, pack_ids: Iterable[PackId]) -> tuple[PackId, ...]:
+def _not_let_go(connection: Connection, pack_ids: Iterable[PackId]) -> tuple[PackId, ...]:
     rows = {pack_id: packs.pack(connection, pack_id) for pack_id in pack_ids}
     return tuple(
-        pack_id
-        for pack_id, row in rows.items()
-        if row is None or row.state is not PackState.EVICTED
+        pack_id for pack_id, row in rows.items() if row is None or row.state not in packs.LET_GO
     )

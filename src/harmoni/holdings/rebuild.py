@@ -5,7 +5,6 @@ the live index's write lock nobody's row can be lost: a waiting writer finds the
 """
 
 import gc
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,10 @@ from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.survey import survey
+from harmoni.holdings.take_over import TakeOver
 from harmoni.index import (
     commitment,
     conflicts,
-    copies,
     equality,
     ingest,
     jobs,
@@ -32,6 +31,7 @@ from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance
+from harmoni.sealing.manifest import Manifest
 from harmoni.sealing.pack import PackKind
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
@@ -62,12 +62,29 @@ class RebuildReport:
     damaged: int
     """Acknowledged members that could not be read; their rows are taken over and flagged."""
     equal: bool | None
-    """Whether the new index says what the old one said; None if the old one cannot be read."""
+    """Whether the new index says what the old one said.
+
+    None if the old one cannot be read, or if it differs after a rescan.
+    """
 
     @property
     def sound(self) -> bool:
         """Whether everything that was ever acknowledged is there and verifies."""
         return not (self.unreadable or self.missing or self.damaged) and self.equal is not False
+
+
+def _scanned(file: File, contents: Manifest, keyring: Keyring) -> tuple[Instance, ...]:
+    """The instances of a manifest as their own bytes tell them.
+
+    Raises:
+        Damaged: one of them is not what the manifest says.
+    """
+    found = {each.location: each for each in survey(file, keyring).instances}
+    for listed in contents.instances:
+        read = found.get(listed.location)
+        if read is None or read.identity != listed.identity:
+            raise Damaged(f"member {listed.location.sequence} is not what the manifest says")
+    return tuple(found[listed.location] for listed in contents.instances)
 
 
 @contextmanager
@@ -101,6 +118,10 @@ class Rebuilder:
         index: the live index.
         log: spares reading whole packs for their hash; without its records they are read.
         pack_ids: gives the new index its id.
+        reapply: destroys the keys of what was erased, by what the store says, and tells which packs
+            of instances those were.
+        rescan: read every instance itself, with this version's scanner, and not what the manifest
+            says of it.
     """
 
     def __init__(
@@ -112,6 +133,8 @@ class Rebuilder:
         index: LiveIndex,
         log: SealLog,
         pack_ids: PackIds,
+        reapply: Callable[[], frozenset[PackId]],
+        rescan: bool = False,
     ) -> None:
         self._files = files
         self._layout = layout
@@ -121,10 +144,12 @@ class Rebuilder:
         self._terms = replace(index.terms, destination="")
         self._pack_ids = pack_ids
         self._log = log
+        self._reapply = reapply
+        self._rescan = rescan
+        self._erased: frozenset[PackId] = frozenset()
         self._logged: dict[PackId, SealRecord] = {}
         self._unreadable: dict[str, str] = {}
-        self._missing: list[str] = []
-        self._damaged = 0
+        self._kept = TakeOver(files=files, layout=layout, terms=self._terms)
         self._instances = 0
         self._seen: set[PackId] = set()
         self._waiting = _Waiting()
@@ -136,13 +161,16 @@ class Rebuilder:
         from the old index, flagged, or at least named from the log.
 
         Raises:
-            Busy: another rebuild of this hospital runs.
+            Busy: another rebuild of this hospital runs, or a rotation of its keys after something
+                was erased.
             OutOfResources, StorageFailed: the live index stays as it is.
         """
         with self._files.lock_file(self._layout.rebuild_lock), _no_cycles():
             return self._rebuild(progress)
 
     def _rebuild(self, progress: Progress) -> RebuildReport:
+        # Before anything is read: keys that came back with a restored copy open nothing.
+        self._erased = self._reapply()
         index_id, fresh = create_index(self._files, self._layout, self._keyring, self._pack_ids)
         self._read_sealed(fresh, progress)
         try:
@@ -150,7 +178,7 @@ class Rebuilder:
         except HarmoniError:
             # Lost or unreadable: nothing can be compared or taken over, and nobody can write.
             self._catch_up(fresh, None)
-            self._name_missing(fresh)
+            self._kept.name_missing(fresh, self._logged.values())
             with fresh.write() as target:
                 conflicts.take_over(None, target)
                 self._reconcile(target)
@@ -160,8 +188,8 @@ class Rebuilder:
             return self._report(equal=None)
         with old.write() as connection:
             self._catch_up(fresh, connection)
-            self._take_over(connection, fresh)
-            self._name_missing(fresh)
+            self._kept.take_over(connection, fresh)
+            self._kept.name_missing(fresh, self._logged.values())
             with fresh.write(durable=True) as target:
                 commitment.take_over(connection, target)
                 conflicts.take_over(connection, target)
@@ -171,7 +199,8 @@ class Rebuilder:
             with fresh.reader() as rebuilt:
                 equal = equality.digest(connection) == equality.digest(rebuilt)
             make_live(self._files, self._layout, index_id)
-        return self._report(equal=equal)
+        # What a rescan reads anew may differ; that is what it is for.
+        return self._report(equal=equal or (None if self._rescan else False))
 
     def _reconcile(self, target: Connection) -> None:
         if destination := self._index.terms.destination:
@@ -183,91 +212,9 @@ class Rebuilder:
             packs=len(self._seen),
             instances=self._instances,
             unreadable=tuple(f"{name}: {reason}" for name, reason in self._unreadable.items()),
-            missing=tuple(self._missing),
-            damaged=self._damaged,
+            missing=tuple(self._kept.missing),
+            damaged=self._kept.damaged,
             equal=equal,
-        )
-
-    def _take_over(self, old: Connection, fresh: Database) -> None:
-        """Keep what the old index knows and the store does not tell.
-
-        That is lost packs and members, and which packs are evicted or damaged.
-        """
-        known = copies.counts(old)
-        with fresh.reader() as connection:
-            found = copies.counts(connection)
-        told = {row.pack_id for row in packs.packs_in(old, PackState.EVICTED)}
-        told.update(row.pack_id for row in packs.packs_in(old, PackState.DAMAGED))
-        told.update(copies.damaged_packs(old))
-        for pack_id, count in known.items():
-            if count != found.get(pack_id, 0) or pack_id in told:
-                self._take_over_pack(old, fresh, pack_id)
-
-    def _take_over_pack(self, old: Connection, fresh: Database, pack_id: PackId) -> None:
-        row = packs.pack(old, pack_id)
-        assert row is not None
-        with fresh.write() as connection:
-            there = {held.location: held.identity for held in lookup.members(connection, pack_id)}
-            lost = [
-                (held, instance)
-                for held, instance in copies.instances(old, pack_id)
-                if there.get(held.location) != held.identity or held.damaged
-            ]
-            facts = [
-                ingest.Fact(
-                    pack_id=pack_id,
-                    sequence=sequence,
-                    kind=kind,
-                    at_ms=at_ms,
-                    body=json.loads(body),
-                )
-                for sequence, kind, at_ms, body in packs.facts(old, pack_id)
-            ]
-            if packs.pack(connection, pack_id) is None:
-                packs.opened(connection, pack_id, row.kind)
-                if row.sealed is not None:
-                    packs.sealed(connection, row.sealed)
-                state = PackState.DAMAGED
-                if not self._is_there(pack_id) and row.state is not PackState.EVICTED:
-                    state = PackState.MISSING
-                    self._missing.append(str(pack_id))
-                packs.set_state(connection, pack_id, state)
-            if row.state is PackState.EVICTED or (
-                row.state is PackState.DAMAGED and self._is_there(pack_id)
-            ):
-                packs.set_state(connection, pack_id, row.state)
-            ingest.record(connection, [instance for _, instance in lost], self._terms)
-            ingest.record_facts(connection, facts, self._terms)
-            if self._is_there(pack_id):
-                for held, _ in lost:
-                    packs.flag_damaged(connection, held.sop_instance_uid, held.location)
-                self._damaged += len(lost)
-
-    def _name_missing(self, fresh: Database) -> None:
-        """Note every pack of the log that nobody has found: its instances are asked for again."""
-        for record in self._logged.values():
-            with fresh.write() as connection:
-                if packs.pack(connection, record.pack_id) is not None:
-                    continue
-                packs.sealed(
-                    connection,
-                    packs.SealedPack(
-                        pack_id=record.pack_id,
-                        kind=PackKind(record.kind),
-                        size_bytes=record.size_bytes,
-                        sha256=record.sha256,
-                        root=record.root,
-                        sealed_at_ms=record.sealed_at_ms,
-                    ),
-                )
-                state = PackState.DAMAGED if self._is_there(record.pack_id) else PackState.MISSING
-                packs.set_state(connection, record.pack_id, state)
-            if state is PackState.MISSING:
-                self._missing.append(str(record.pack_id))
-
-    def _is_there(self, pack_id: PackId) -> bool:
-        return self._files.exists(self._layout.sealed_pack(pack_id)) or self._files.exists(
-            self._layout.open_pack(pack_id)
         )
 
     def _read_sealed(self, fresh: Database, progress: Progress) -> None:
@@ -286,6 +233,8 @@ class Rebuilder:
         self._write_waiting(fresh)
 
     def _add(self, fresh: Database, name: str, pack_id: PackId) -> None:
+        if pack_id in self._erased:
+            return  # the tombstone says what is to be said of it
         try:
             file = self._files.open(name)
         except NotHeld:
@@ -298,8 +247,11 @@ class Rebuilder:
     def _add_sealed(self, fresh: Database, name: str, file: File, pack_id: PackId) -> None:
         try:
             sealed = listing.read(file, self._keyring)
-            contents = sealed.manifest
-            facts = survey(file, self._keyring).facts() if contents.kind is PackKind.EVENTS else []
+            contents, instances, facts = sealed.manifest, sealed.manifest.instances, []
+            if contents.kind is PackKind.EVENTS:
+                facts = survey(file, self._keyring).facts()
+            elif self._rescan:
+                instances = _scanned(file, contents, self._keyring)
             record = self._logged.get(pack_id)
             sha256 = (
                 reader.running_hash(file, sealed.footer.pack_size).digest()
@@ -310,7 +262,7 @@ class Rebuilder:
             self._unreadable[name] = str(error)
             self._walk_damaged(fresh, file, pack_id)
             return
-        self._waiting.instances += contents.instances
+        self._waiting.instances += instances
         self._waiting.facts += facts
         self._waiting.sealed.append(
             packs.SealedPack(
@@ -323,7 +275,7 @@ class Rebuilder:
             )
         )
         self._seen.add(pack_id)
-        self._instances += len(contents.instances)
+        self._instances += len(instances)
         if len(self._waiting.instances) + len(self._waiting.facts) >= _BATCH_ROWS:
             self._write_waiting(fresh)
 

@@ -21,11 +21,10 @@ from harmoni.index.scrubbing import Due
 from harmoni.model.errors import Damaged, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
-from harmoni.vault import fixity
+from harmoni.vault import fixity, reader
 from harmoni.vault.fixity import Observe
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
-from harmoni.vault.reader import PackReader
 
 Progress = Callable[[int, int], None]
 """Called with packs done and packs in all."""
@@ -58,7 +57,7 @@ class Verdict:
     @property
     def sound(self) -> bool:
         """Whether nothing is wrong with it."""
-        return self.state in {PackState.SEALED, PackState.EVICTED}
+        return self.state is PackState.SEALED or self.state in packs.LET_GO
 
 
 class Scrubber:
@@ -144,12 +143,12 @@ class Scrubber:
             row = packs.pack(connection, pack_id)
         if row is None or row.sealed is None:
             raise NotHeld(f"the index knows no sealed pack {pack_id}")
-        if row.state is PackState.EVICTED:
-            return self._verdict(row, PackState.EVICTED)
+        if row.state in packs.LET_GO:
+            return self._verdict(row, row.state)
         # What counted as damaged or missing must prove more than its hash before it counts again.
         opens = opens or row.state is not PackState.SEALED
         try:
-            file = self._open(pack_id)
+            file = reader.open_file(self._files, self._layout, pack_id)
         except NotHeld as error:
             return self._note(row, PackState.MISSING, why=str(error))
         with file:
@@ -164,16 +163,6 @@ class Scrubber:
     def _due(self, wanted: Due, limit: int = -1) -> list[PackId]:
         with self._index.reader() as connection:
             return scrubbing.due(connection, wanted, limit)
-
-    def _open(self, pack_id: PackId) -> File:
-        # A pack waits in open/ for a moment after it was sealed.
-        sealed = self._layout.sealed_pack(pack_id)
-        for name in (sealed, self._layout.open_pack(pack_id)):
-            try:
-                return self._files.open(name)
-            except NotHeld:
-                continue
-        return self._files.open(sealed)
 
     def _what_is_wrong(
         self, file: File, sealed: SealedPack, observe: Observe, *, opens: bool
@@ -193,7 +182,9 @@ class Scrubber:
         instances = {each.location: each.identity for each in found.instances}
         return all(
             instances.get(each.location) == each.identity for each in contents.instances
-        ) and {listed for listed, _ in found.events} >= set(contents.events)
+        ) and {listed for listed, _ in found.events} >= {
+            listed for listed in contents.events if listed.sequence not in found.erased
+        }
 
     def _note_whole(self, row: PackRow, file: File, *, opened: bool) -> Verdict:
         """Note that a pack is what was sealed; if it was not before, its members count again."""
@@ -202,8 +193,8 @@ class Scrubber:
             contents = listing.read(file, self._keyring).manifest
             facts = survey(file, self._keyring).facts()
         with self._index.write(durable=contents is not None) as connection:
-            if _is_evicted(connection, row.pack_id):
-                return self._verdict(row, PackState.EVICTED)
+            if (gone := _let_go(connection, row.pack_id)) is not None:
+                return self._verdict(row, gone)
             if contents is not None:
                 # Of a pack that only the log knew there are no rows yet.
                 ingest.record(connection, contents.instances, self._index.terms, doubtful=True)
@@ -225,8 +216,8 @@ class Scrubber:
         except (Damaged, StorageFailed):
             members = ()
         with self._index.write(durable=True) as connection:
-            if _is_evicted(connection, row.pack_id):
-                return self._verdict(row, PackState.EVICTED, opened=opened)
+            if (gone := _let_go(connection, row.pack_id)) is not None:
+                return self._verdict(row, gone, opened=opened)
             packs.set_state(connection, row.pack_id, PackState.DAMAGED)
             for each in lost:
                 packs.flag_damaged(connection, each.sop_instance_uid, each.location)
@@ -244,8 +235,8 @@ class Scrubber:
 
     def _note(self, row: PackRow, state: PackState, *, why: str) -> Verdict:
         with self._index.write(durable=True) as connection:
-            if _is_evicted(connection, row.pack_id):
-                return self._verdict(row, PackState.EVICTED)
+            if (gone := _let_go(connection, row.pack_id)) is not None:
+                return self._verdict(row, gone)
             packs.set_state(connection, row.pack_id, state)
             held = lookup.members(connection, row.pack_id)
             elsewhere = sum(_is_held_elsewhere(connection, each) for each in held)
@@ -282,19 +273,19 @@ class Scrubber:
 
     def _can_be_recalled(self, held: Held) -> bool:
         # A reader of its own: one that has the pack open may have another file of that name.
-        reader = PackReader(self._files, self._layout, self._keyring.data_key)
+        packs_read = reader.PackReader(self._files, self._layout, self._keyring.data_key)
         try:
-            for _ in recall.data_set(reader, self._layout.hospital, held):
+            for _ in recall.data_set(packs_read, self._layout.hospital, held):
                 pass
         except (Damaged, NotHeld, StorageFailed):
             return False
         return True
 
 
-def _is_evicted(connection: Connection, pack_id: PackId) -> bool:
-    """Whether a pack was let go of since it was looked at."""
+def _let_go(connection: Connection, pack_id: PackId) -> PackState | None:
+    """How a pack was let go of since it was looked at; None if it was not."""
     row = packs.pack(connection, pack_id)
-    return row is not None and row.state is PackState.EVICTED
+    return row.state if row is not None and row.state in packs.LET_GO else None
 
 
 def _is_held_elsewhere(connection: Connection, held: Held) -> bool:

@@ -11,7 +11,7 @@ from harmoni.backends.filesystem import File
 from harmoni.dicom import part10, uids
 from harmoni.dicom.scanner import Scanner
 from harmoni.index import ingest
-from harmoni.model.errors import Damaged, InvalidInput
+from harmoni.model.errors import Damaged, Erased, InvalidInput
 from harmoni.model.instance import Identity, Instance, Location
 from harmoni.sealing import event, pack, provenance
 from harmoni.sealing.manifest import ListedEvent
@@ -28,6 +28,8 @@ class Survey:
     events: list[tuple[ListedEvent, event.Event]] = field(default_factory=list)
     members: list[pack.PublicMember] = field(default_factory=list)
     """The members that verified, in the order of the file."""
+    erased: set[int] = field(default_factory=set)
+    """The sequence numbers of events that were erased: whole, and not to be opened any more."""
     end: int = 0
     """Where the last member that verified ends, padding included."""
 
@@ -39,6 +41,7 @@ class Survey:
                 sequence=listed.sequence,
                 kind=told.kind,
                 at_ms=told.at_ms,
+                subject=told.subject,
                 body=told.body,
             )
             for listed, told in self.events
@@ -77,6 +80,9 @@ def survey(file: File, keyring: Keyring) -> Survey:
                 key_id = name.key_id or readme.key_id
                 listed, told, sha256 = _open_event(file, readme, place, key_id, keyring)
                 found.events.append((listed, told))
+        except Erased:
+            found.erased.add(name.sequence)
+            continue
         except Damaged:
             continue
         found.members.append(

@@ -45,7 +45,7 @@ _STATEMENTS: Final = (
     FROM pack ORDER BY pack_id
     """,
     """
-    SELECT pack_id, sequence, fact.kind, at_ms, body
+    SELECT pack_id, sequence, fact.kind, at_ms, subject, body
     FROM fact JOIN pack USING (pack_no) ORDER BY pack_id, sequence
     """,
     """

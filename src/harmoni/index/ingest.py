@@ -11,12 +11,12 @@ another patient goes again.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from harmoni.dicom import matching
-from harmoni.index import attributes, packs, safe
+from harmoni.index import attributes, erasures, packs, patients, safe
 from harmoni.index.attributes import pack_uid, uid_hash
 from harmoni.index.database import Connection
 from harmoni.index.jobs import JobState, Urgency
@@ -27,6 +27,7 @@ from harmoni.model.instance import Instance, Origin
 from harmoni.sealing import document, event, manifest
 from harmoni.sealing.document import Fields, Json
 from harmoni.sealing.pack import PackKind
+from harmoni.sealing.tombstone import Tombstone
 
 # (pack id, sequence): the order that decides which instance is the first.
 _Place: TypeAlias = tuple[str, int]
@@ -81,6 +82,8 @@ class Fact:
     kind: str
     at_ms: int
     body: Mapping[str, Json]
+    subject: str = ""
+    """The study that it names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +158,7 @@ def record_facts(connection: Connection, facts: Sequence[Fact], terms: Terms = _
     """Write the rows of facts, and what follows from them; those already there stay as they are.
 
     What our destination has committed itself to needs no job any more. Of a pack that was let go
-    every row is there, and the pack is known as evicted.
+    every row is there, and the pack is known as evicted. Of what was erased no row is there.
     """
     batch = _Batch(connection, "")
     for fact in facts:
@@ -164,18 +167,23 @@ def record_facts(connection: Connection, facts: Sequence[Fact], terms: Terms = _
         elif fact.kind == event.EVICTION:
             _note_evicted(connection, fact.body, terms)
     connection.executemany(
-        "INSERT OR IGNORE INTO fact (pack_no, sequence, kind, at_ms, body) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO fact (pack_no, sequence, kind, at_ms, subject, body)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         [
             (
                 batch.pack_no(fact.pack_id, PackKind.EVENTS),
                 fact.sequence,
                 fact.kind,
                 fact.at_ms,
+                fact.subject,
                 json.dumps(_indexed(fact.body), sort_keys=True, ensure_ascii=False),
             )
             for fact in facts
         ],
     )
+    for fact in facts:
+        if fact.kind == event.TOMBSTONE:
+            erasures.note(connection, Tombstone.of_body(fact.body))
 
 
 def _indexed(body: Mapping[str, Json]) -> dict[str, Json]:
@@ -218,7 +226,7 @@ def _note_evicted(connection: Connection, body: Mapping[str, Json], terms: Terms
     """
     told = Fields(dict(body), "an eviction")
     known = packs.pack(connection, told.pack_id("pack"))
-    if known is not None and known.state is PackState.EVICTED:
+    if known is not None and known.state in packs.LET_GO:
         return
     if not told.has(event.MANIFEST):
         if known is not None:
@@ -375,8 +383,8 @@ class _Batch:
                 uid,
                 study_no,
                 *place,
-                *map(_searchable, searched),
-                _several(searched),
+                *map(patients.searchable, searched),
+                patients.several(searched),
                 attributes.pack(elements),
             ),
         )
@@ -390,7 +398,7 @@ class _Batch:
         ).fetchone()
         if row is not None and (row[1], row[2]) <= place:
             return int(row[0])
-        patient_no = self._patient_no(instance, uid)
+        patient_no = patients.number_of(self._connection, instance, self._patient_domain)
         elements = attributes.with_character_set(
             instance.header.study, instance.header.character_set
         )
@@ -406,8 +414,8 @@ class _Batch:
                 *place,
                 matching.full_form(date, "DA") or "",
                 matching.full_form(time, "TM") or "",
-                *map(_searchable, searched),
-                _several((date, time, *searched)),
+                *map(patients.searchable, searched),
+                patients.several((date, time, *searched)),
                 attributes.pack(elements),
                 attributes.pack(
                     attributes.with_character_set(
@@ -416,76 +424,10 @@ class _Batch:
                 ),
             ),
         )
-        self._settle_patient(patient_no)
+        patients.settle(self._connection, patient_no)
         if row is not None and row[3] != patient_no:
-            self._settle_patient(int(row[3]))
+            patients.settle(self._connection, int(row[3]))
         return study_no
-
-    def _patient_no(self, instance: Instance, study_uid: bytes) -> int:
-        """The number of the patient by key (issuer or the source's domain, Patient ID).
-
-        Without a Patient ID every study is a patient of its own.
-        """
-        value = attributes.reader(
-            attributes.with_character_set(instance.header.patient, instance.header.character_set)
-        )
-        patient_id = _searchable(value(header.PATIENT_ID))
-        domain = self._patient_domain
-        if patient_id:
-            key = (patient_id, value(header.ISSUER_OF_PATIENT_ID) or domain, b"")
-        else:
-            key = ("", "", study_uid)
-        row = self._connection.execute(
-            "SELECT patient_no FROM patient WHERE patient_id = ? AND issuer = ? AND study_uid = ?",
-            key,
-        ).fetchone()
-        if row is not None:
-            return int(row[0])
-        return _one(
-            self._connection,
-            "INSERT INTO patient (patient_id, issuer, study_uid, birth_date, several, attributes)"
-            " VALUES (?, ?, ?, '', 0, x'') RETURNING patient_no",
-            key,
-        )
-
-    def _settle_patient(self, patient_no: int) -> None:
-        """Let a patient say what its first study says, and go when it has none."""
-        row = self._connection.execute(
-            "SELECT patient_attributes FROM study WHERE patient_no = ?"
-            " ORDER BY first_pack_id, first_sequence LIMIT 1",
-            (patient_no,),
-        ).fetchone()
-        self._connection.execute("DELETE FROM patient_name WHERE patient_no = ?", (patient_no,))
-        if row is None:
-            self._connection.execute("DELETE FROM patient WHERE patient_no = ?", (patient_no,))
-            return
-        value = attributes.reader(attributes.unpack(row[0]))
-        names = value(header.PATIENT_NAME).split("\\")
-        groups = {group for name in names for group in matching.name_groups(name)} or {""}
-        self._connection.executemany(
-            "INSERT INTO patient_name (name, patient_no) VALUES (?, ?)",
-            [(_searchable(group), patient_no) for group in groups],
-        )
-        birth_date = value(attributes.PATIENT_BIRTH_DATE)
-        self._connection.execute(
-            "UPDATE patient SET birth_date = ?, several = ?, attributes = ? WHERE patient_no = ?",
-            (
-                matching.full_form(birth_date, "DA") or "",
-                _several((birth_date, value(header.PATIENT_ID))),
-                row[0],
-                patient_no,
-            ),
-        )
-
-
-def _several(searched: Iterable[str]) -> int:
-    """1 when a value that is searched is several values, where the standard allows one."""
-    return int(any("\\" in value for value in searched))
-
-
-def _searchable(value: str) -> str:
-    """Text for GLOB, which would end at a NUL; broken senders write them."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _one(connection: Connection, sql: str, parameters: tuple[object, ...]) -> int:

@@ -31,9 +31,13 @@ class PackState(StrEnum):
     """Its file does not verify; single members may still be readable."""
     EVICTED = "evicted"
     """Its file was let go: every instance in it is safe elsewhere; the rows stay."""
+    ERASED = "erased"
+    """Its key was destroyed on purpose: nobody can open it any more, and its rows are gone."""
 
 
-NOT_HERE: Final = (PackState.MISSING, PackState.EVICTED)
+LET_GO: Final = (PackState.EVICTED, PackState.ERASED)
+"""States that a pack does not leave: whatever is found of its file says nothing any more."""
+NOT_HERE: Final = (PackState.MISSING, *LET_GO)
 """States in which a pack's file is not looked for."""
 
 
@@ -74,12 +78,12 @@ def opened(connection: Connection, pack_id: PackId, kind: PackKind) -> None:
 def sealed(connection: Connection, pack: SealedPack) -> None:
     """Note that a pack is sealed, and drop the requests to do so. Repeating it changes nothing.
 
-    A pack that was evicted stays so: its file may wait for its removal, and be read again.
+    A pack that was let go of stays so: its file may wait for its removal, and be read again.
     """
     connection.execute(
         "INSERT INTO pack (pack_id, kind, state, size_bytes, sha256, root, sealed_at_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (pack_id) DO UPDATE SET"
-        " state = CASE pack.state WHEN ? THEN pack.state ELSE excluded.state END,"
+        " state = CASE WHEN pack.state IN (?, ?) THEN pack.state ELSE excluded.state END,"
         " size_bytes = excluded.size_bytes, sha256 = excluded.sha256,"
         " root = excluded.root, sealed_at_ms = excluded.sealed_at_ms",
         (
@@ -90,7 +94,7 @@ def sealed(connection: Connection, pack: SealedPack) -> None:
             pack.sha256,
             pack.root,
             pack.sealed_at_ms,
-            PackState.EVICTED,
+            *LET_GO,
         ),
     )
     connection.execute("DELETE FROM seal_request WHERE pack_id = ?", (pack.pack_id.value,))
@@ -150,14 +154,14 @@ def replaced(connection: Connection, old: PackId, new: PackId, places: Iterable[
     )
 
 
-def facts(connection: Connection, pack_id: PackId) -> list[tuple[int, str, int, str]]:
-    """The facts of a pack as they stand: sequence, kind, time, body as JSON."""
+def facts(connection: Connection, pack_id: PackId) -> list[tuple[int, str, int, str, str]]:
+    """The facts of a pack as they stand: sequence, kind, time, subject, body as JSON."""
     rows = connection.execute(
-        "SELECT sequence, fact.kind, at_ms, body FROM fact JOIN pack USING (pack_no)"
+        "SELECT sequence, fact.kind, at_ms, subject, body FROM fact JOIN pack USING (pack_no)"
         " WHERE pack_id = ? ORDER BY sequence",
         (pack_id.value,),
     )
-    return [(int(row[0]), str(row[1]), int(row[2]), str(row[3])) for row in rows]
+    return [(int(row[0]), str(row[1]), int(row[2]), str(row[3]), str(row[4])) for row in rows]
 
 
 def fact_sequences(connection: Connection, pack_id: PackId) -> set[int]:

@@ -193,9 +193,12 @@ fact: Final = Table(
     Column("sequence", Integer, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("at_ms", Integer, nullable=False),
+    # The study that it names, "" for none: what is told of a study is erased with it.
+    Column("subject", Text, nullable=False, server_default=text("''")),
     # JSON, keys sorted.
     Column("body", Text, nullable=False),
     Index(None, "kind", "at_ms"),
+    Index(None, "subject", sqlite_where=literal_column("subject") != literal_column("''")),
     sqlite_with_rowid=False,
 )
 

@@ -10,6 +10,7 @@
     │   ├── InvalidInput        bytes or words from outside that break their own rules
     │   ├── Damaged             stored bytes that are not what was stored
     │   ├── NotHeld             asked for something that is not held here
+    │   │   └── Erased          its key was destroyed on purpose
     │   ├── AlreadyHeld         a create-only name exists already
     │   ├── Refused             a policy says no
     │   ├── NotAccepted         no presentation context carries this instance as it is
@@ -86,6 +87,12 @@ class NotHeld(Permanent):
     """Asked for something that is not held here, or is not this hospital's to see."""
 
     code = "HZ-2003"
+
+
+class Erased(NotHeld):
+    """What was held was erased: its key was destroyed on purpose, everywhere and for ever."""
+
+    code = "HZ-2009"
 
 
 class AlreadyHeld(Permanent):

@@ -9,7 +9,7 @@ from typing import Final
 from harmoni.holdings.conflict import Conflict, Difference
 from harmoni.holdings.holding import Holding
 from harmoni.index.scrubbing import Due
-from harmoni.model.errors import HarmoniError
+from harmoni.model.errors import Busy, HarmoniError
 from harmoni.net.http import Health
 from harmoni.policy.scrubbing import ScrubPolicy
 from harmoni.role.node import Node
@@ -198,6 +198,11 @@ class Keeper:
         hospital, now_s = str(holding.hospital), self._node.clock.monotonic_s()
         if now_s - self._looked_s.get(hospital, now_s - _LOOK_S) < _LOOK_S:
             return
+        try:
+            if destroyed := holding.eraser.reapply():
+                self._log.info("erasure completed", hospital=hospital, keys=destroyed)
+        except Busy:
+            return  # a rotation of keys runs; the next second tries again
         self._looked_s[hospital] = now_s
         for pack_id in holding.let_go.complete():
             self._log.info("eviction completed", hospital=hospital, pack=str(pack_id))

@@ -78,6 +78,7 @@ class Node(ABC):
             policy=policy,
             destination=destination,
             key_copies=config.keys.copies,
+            erasure_horizon_days=config.keys.erasure_horizon_days,
         )
         self._lock = threading.Lock()
         self._holdings: dict[HospitalId, Holding] = {}

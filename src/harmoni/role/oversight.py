@@ -56,6 +56,8 @@ class HospitalStat:
     packs_damaged: int
     packs_evicted: int
     """Let go of at a gateway: safe at the centre."""
+    packs_erased: int
+    """Their keys were destroyed: nobody can open them any more."""
     sealed_bytes: int
     instances_damaged: int
 
@@ -122,11 +124,13 @@ def stat(node: Node, hospital_id: str | None) -> list[HospitalStat]:
     return [stat_of(node.holding(hospital)) for hospital in wanted]
 
 
-def rebuild(node: Node, hospital_id: str, progress: Progress) -> RebuildReport:
+def rebuild(
+    node: Node, hospital_id: str, progress: Progress, *, rescan: bool = False
+) -> RebuildReport:
     """Make a hospital's index anew from packs and keys, beside the running role, and swap."""
     hospital = registered(node, hospital_id)
     audit(node, Act.SECURITY_CONFIGURATION, hospital, "vault rebuild")
-    return node.holding(hospital).rebuilder().rebuild(progress)
+    return node.holding(hospital).rebuilder(rescan=rescan).rebuild(progress)
 
 
 def rotate_keys(node: Node, hospital_id: str, progress: Progress, *, epochs: bool) -> Rotated:
@@ -163,6 +167,7 @@ def stat_of(holding: Holding) -> HospitalStat:
         packs_missing=len(by_state[PackState.MISSING]),
         packs_damaged=len(by_state[PackState.DAMAGED]),
         packs_evicted=len(by_state[PackState.EVICTED]),
+        packs_erased=len(by_state[PackState.ERASED]),
         sealed_bytes=sum(
             each.sealed.size_bytes for each in by_state[PackState.SEALED] if each.sealed is not None
         ),

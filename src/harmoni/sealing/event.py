@@ -22,6 +22,8 @@ EVICTION: Final = "eviction"
 """A pack was let go, since all of it is safe elsewhere; its manifest stays, in this event."""
 REPAIR: Final = "repair"
 """A whole copy was put in the place of a pack that was damaged or missing."""
+TOMBSTONE: Final = "tombstone"
+"""A study was erased; names no study, and stays readable (tombstone.py)."""
 MANIFEST: Final = "manifest"
 """The field of an eviction's body that holds the manifest of the pack."""
 
@@ -40,6 +42,8 @@ class Event:
     """What happened, such as "tombstone" or "commitment"."""
     at_ms: int
     """When, in milliseconds since 1970, UTC."""
+    subject: str
+    """The study or patient that it names and is erased with; "" for none."""
     body: Mapping[str, Json]
     """The facts themselves; the kind decides which fields it has."""
     salt: bytes
@@ -59,6 +63,7 @@ class Event:
                 "kind": self.kind,
                 "time": document.time_text(self.at_ms),
                 "salt": document.octets_text(self.salt),
+                "subject": self.subject,
                 "body": self.body,
             }
         )
@@ -74,6 +79,7 @@ class Event:
         return cls(
             kind=fields.matching("kind", _KIND),
             at_ms=fields.time_ms("time"),
+            subject=fields.text("subject"),
             body=fields.mapping("body"),
             salt=fields.octets("salt", SALT_BYTES),
         )

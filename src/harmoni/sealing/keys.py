@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.keywrap import (
     aes_key_wrap_with_padding,
 )
 
-from harmoni.model.errors import ConfigurationError, Damaged, InvalidInput, NotHeld
+from harmoni.model.errors import ConfigurationError, Damaged, Erased, InvalidInput
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 from harmoni.sealing import age, document, streaming
 from harmoni.sealing.age import Identity, Recipient
@@ -218,7 +218,7 @@ class KeyBlock:
         """The data key of a row.
 
         Raises:
-            NotHeld: the row was erased; what it encrypted is gone for ever.
+            Erased: the row was erased; what it encrypted is gone for ever.
             ConfigurationError: the epoch key is of another hospital, site or month.
             Damaged: the row was altered or moved, or the epoch key is not the one of its name.
         """
@@ -230,7 +230,7 @@ class KeyBlock:
             )
         wrapped = self.rows.get(row)
         if wrapped is None:
-            raise NotHeld(f"key {key_id} was erased; what it encrypted cannot be opened any more")
+            raise Erased(f"key {key_id} was erased; what it encrypted cannot be opened any more")
         nonce, encrypted = wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:]
         bound = _associated_data(self.hospital, key_id)
         try:

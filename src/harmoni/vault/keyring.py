@@ -1,12 +1,14 @@
 """The keys of one hospital as one writer sees them: identities, epochs, key blocks.
 
 Order of durability: an epoch key is durable before a block that it wraps, and a block before the
-first key of it is used. Nothing here is ever rewritten while packs are written; a rotation beside
-this process (`rotation`) replaces whole files, and this process looks again when one does not open.
+first key of it is used. Writing packs rewrites nothing here. A rotation (`rotation`) and an erasure
+replace whole files, in this process or beside it; every use of a block looks at its file's stamp.
 """
 
 import os
 import threading
+from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -23,14 +25,30 @@ from harmoni.vault.pack_ids import PackIds
 
 _MONTH_CHARACTERS: Final = len("2026-11")
 _INDEX_KEY_BYTES: Final = 32
+_OPEN_BLOCKS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A key block as it was read or written."""
+
+    block: keys.KeyBlock
+    name: str
+    stamp: tuple[int, int]
+    """Of its file: another one means that a rotation or an erasure has replaced it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A key block, and the epoch key that it was wrapped under when it was read or made."""
+    """A key block, and the epoch key that it is wrapped under."""
 
-    block: keys.KeyBlock
+    stored: _Stored
     epoch: keys.EpochKey
+
+    @property
+    def block(self) -> keys.KeyBlock:
+        """The block itself."""
+        return self.stored.block
 
 
 class Keyring:
@@ -71,7 +89,8 @@ class Keyring:
         """Opens what is encrypted to this site."""
         self._lock = threading.Lock()
         self._epochs: dict[str, keys.EpochKey] = {}
-        self._blocks: dict[str, _Opened] = {}
+        self._blocks: OrderedDict[str, _Opened] = OrderedDict()
+        self._folders: dict[str, tuple[int, int]] = {}
         self._minting: _Opened | None = None
         self._next_row = 0
 
@@ -88,8 +107,7 @@ class Keyring:
             opened, row = self._minting, self._next_row
             if opened is None or row == keys.ROWS or opened.block.month != month:
                 opened, row = self._new_block(month), 0
-                self._minting = opened
-            self._keep_block(opened)
+            opened = self._minting = self._kept_block(opened)
             self._next_row = row + 1
             key = opened.block.open_row(row, opened.epoch)
             return keys.KeyId(opened.block.block_id, row), key
@@ -98,15 +116,67 @@ class Keyring:
         """The data key of an id that stands in a pack.
 
         Raises:
-            NotHeld: the block or the row is gone: erased, or lost; see vault repair.
+            Erased: the row is gone, on purpose.
+            NotHeld: the block is gone; restore it from another copy of the keys.
             Damaged: the block or the epoch key cannot be opened.
         """
         wanted = keys.KeyId.parse(key_id)
         with self._lock:
             opened = self._blocks.get(wanted.block)
-            if opened is None:
-                opened = self._blocks[wanted.block] = self._open_block(wanted.block)
+            if opened is None or self._is_replaced(opened):
+                opened = self._open_block(wanted.block)
+            self._keep_open(opened)
             return opened.block.open_row(wanted.row, opened.epoch)
+
+    def forget_replaced(self) -> bool:
+        """Let no key stay in memory that an erasure has taken from its block; called each second.
+
+        Returns:
+            Whether blocks came or were replaced since the last time: who has keys of packs in
+            memory must ask for them anew.
+        """
+        with self._lock:
+            folders = {}
+            for writer in self._files.names(self._layout.keys):
+                with suppress(NotHeld):
+                    folders[writer] = self._files.stamp(f"{self._layout.keys}/{writer}")
+            if folders == self._folders:
+                return False
+            self._folders = folders
+            for block_id, opened in list(self._blocks.items()):
+                if self._is_replaced(opened):
+                    del self._blocks[block_id]
+            return True
+
+    def erase(self, key_ids: Iterable[str]) -> int:
+        """Destroy data keys: the next generation of their blocks, without their rows.
+
+        The caller holds the lock of rotations. A block is replaced in one durable step; a key that
+        is gone already, and a block that is missing, are passed over.
+
+        Returns:
+            How many keys were destroyed now.
+
+        Raises:
+            Damaged: a block cannot be read; restore it, and erase again.
+            OutOfResources, StorageFailed: some may be left; erase again.
+        """
+        rows: dict[str, set[int]] = {}
+        for key_id in map(keys.KeyId.parse, key_ids):
+            rows.setdefault(key_id.block, set()).add(key_id.row)
+        destroyed = 0
+        for block_id, unwanted in rows.items():
+            with self._lock, self.identities.locked():
+                try:
+                    stored = self._find_block(block_id)
+                except NotHeld:
+                    continue
+                gone = frozenset(unwanted & stored.block.rows.keys())
+                if gone:
+                    self._files.replace(stored.name, stored.block.without(gone).encode())
+                    self._blocks.pop(block_id, None)
+                    destroyed += len(gone)
+        return destroyed
 
     def create_index_key(self, index_id: str) -> bytes:
         """A fresh key for a new index database, durable before this returns."""
@@ -130,18 +200,37 @@ class Keyring:
     def _month(self) -> str:
         return time_text(self._clock.now_ms())[:_MONTH_CHARACTERS]
 
-    def _keep_block(self, opened: _Opened) -> None:
-        """Put a block back that somebody removed: a key that is only in memory seals nothing."""
+    def _is_replaced(self, opened: _Opened) -> bool:
+        """Whether another file has the name of a block now; a lost one does no harm in memory."""
+        try:
+            return self._files.stamp(opened.stored.name) != opened.stored.stamp
+        except NotHeld:
+            return False
+
+    def _kept_block(self, opened: _Opened) -> _Opened:
+        """The block as it is stored now; put back if somebody removed it.
+
+        A key that is only in memory seals nothing.
+        """
         block, held = opened.block, opened.epoch
-        name = self._layout.key_block(str(self._writer), block.block_id)
-        if self._files.exists(name):
-            return
-        with self.identities.locked():
-            now = self._kept_epoch(held)
-            if now.key != held.key:
-                random = os.urandom(keys.NONCE_BYTES * len(block.rows))
-                block = block.rewrapped(held, now, random=random)
-            self._publish_block(block)
+        if self._is_replaced(opened):
+            opened = self._open_block(block.block_id)
+        elif not self._files.exists(opened.stored.name):
+            with self.identities.locked():
+                now = self._kept_epoch(held)
+                if now.key != held.key:
+                    random = os.urandom(keys.NONCE_BYTES * len(block.rows))
+                    block = block.rewrapped(held, now, random=random)
+                opened = self._publish_block(block, now)
+        self._keep_open(opened)
+        return opened
+
+    def _keep_open(self, opened: _Opened) -> None:
+        """Have a block at hand; the last 64 are."""
+        self._blocks[opened.block.block_id] = opened
+        self._blocks.move_to_end(opened.block.block_id)
+        if len(self._blocks) > _OPEN_BLOCKS:
+            self._blocks.popitem(last=False)
 
     def _new_block(self, month: str) -> _Opened:
         block_id = str(self._pack_ids.mint())
@@ -156,14 +245,13 @@ class Keyring:
             )
             random = os.urandom(keys.BLOCK_RANDOM_BYTES)
             block = keys.KeyBlock.mint(block_id=block_id, epoch=epoch, random=random)
-            self._publish_block(block)
-        opened = self._blocks[block_id] = _Opened(block, epoch)
-        return opened
+            return self._publish_block(block, epoch)
 
-    def _publish_block(self, block: keys.KeyBlock) -> None:
+    def _publish_block(self, block: keys.KeyBlock, epoch: keys.EpochKey) -> _Opened:
         self._files.make_directory(self._layout.writer_keys(self._writer))
         name = self._layout.key_block(str(self._writer), block.block_id)
         self._files.publish(name, block.encode())
+        return _Opened(_Stored(block, name, self._files.stamp(name)), epoch)
 
     def _kept_epoch(self, mine: keys.EpochKey) -> keys.EpochKey:
         """The epoch key of that site and month as it is stored now; `mine`, if there was none."""
@@ -180,28 +268,30 @@ class Keyring:
 
     def _open_block(self, block_id: str) -> _Opened:
         """A block with the epoch key that fits, whatever a rotation has done to either so far."""
-        block = self._find_block(block_id)
+        stored = self._find_block(block_id)
+        block = stored.block
         name = self._layout.epoch(block.site, block.month)
         known = self._epochs.get(name)
         if known is not None and block.is_under(known):
-            return _Opened(block, known)
+            return _Opened(stored, known)
         before = self._layout.replaced_epoch(block.site, block.month)
         epoch = self._epochs[name] = self._read_epoch(name)
         if not block.is_under(epoch) and self._files.exists(before):
             with suppress(NotHeld):  # a rotation has just come to its end
                 old = self._read_epoch(before)
                 if block.is_under(old):
-                    return _Opened(block, old)
+                    return _Opened(stored, old)
         if not block.is_under(epoch):
-            block = self._find_block(block_id)
-        return _Opened(block, epoch)
+            stored = self._find_block(block_id)
+        return _Opened(stored, epoch)
 
-    def _find_block(self, block_id: str) -> keys.KeyBlock:
+    def _find_block(self, block_id: str) -> _Stored:
         for writer in self._files.names(self._layout.keys):
+            name = self._layout.key_block(writer, block_id)
             try:
-                return keys.KeyBlock.decode(
-                    self._files.read(self._layout.key_block(writer, block_id))
-                )
+                # Taken before reading: what replaces it meanwhile has another.
+                stamp = self._files.stamp(name)
+                return _Stored(keys.KeyBlock.decode(self._files.read(name)), name, stamp)
             except NotHeld:
                 continue
         raise NotHeld(

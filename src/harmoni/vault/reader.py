@@ -6,6 +6,7 @@ Every segment is authenticated before a byte of it is handed out.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -133,6 +134,20 @@ def running_hash(file: File, size_bytes: int) -> tail.Hash:
     return running
 
 
+def open_file(files: Filesystem, layout: Layout, pack_id: PackId) -> File:
+    """The file of a pack, sealed or still open.
+
+    Raises:
+        NotHeld: neither is there: the pack is missing.
+    """
+    sealed = layout.sealed_pack(pack_id)
+    # A pack that is moved between the two looks is met by the third.
+    for name in (sealed, layout.open_pack(pack_id), sealed):
+        with suppress(NotHeld):
+            return files.open(name)
+    raise NotHeld(f"pack {pack_id} of {layout.hospital} is missing; repair it from another copy")
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedPack:
     """A pack that is open for reading, with its key."""
@@ -185,18 +200,14 @@ class PackReader:
                 if opened.file.is_removed():
                     del self._opened[pack_id]
 
+    def forget_all(self) -> None:
+        """Let go of every pack and its key; whoever reads one reads it to its end."""
+        with self._lock:
+            self._opened.clear()
+
     def _is_there(self, pack_id: PackId) -> bool:
         return self._files.exists(self._layout.sealed_pack(pack_id))
 
     def _open(self, pack_id: PackId) -> OpenedPack:
-        # Sealed first; a pack that is sealed between the two looks is met by the third.
-        names = (self._layout.sealed_pack(pack_id), self._layout.open_pack(pack_id))
-        for name in (*names, names[0]):
-            try:
-                file = self._files.open(name)
-            except NotHeld:
-                continue
-            return OpenedPack(file, pack_id, self._data_key(read_readme(file).key_id))
-        raise NotHeld(
-            f"pack {pack_id} of {self._layout.hospital} is missing; repair it from another copy"
-        )
+        file = open_file(self._files, self._layout, pack_id)
+        return OpenedPack(file, pack_id, self._data_key(read_readme(file).key_id))

@@ -1,8 +1,8 @@
 """Holdings against a dictionary: in whatever order things happen, what was told is there.
 
 The model is what a sender was told: which bytes were stored under which UID, and what is proven
-safe elsewhere. Crashes, damage, repair, rebuilds, evictions and jumps of the clock are steps like
-any other.
+safe elsewhere, and what was erased. Crashes, damage, repair, rebuilds, evictions, erasures, keys
+restored from an old copy and jumps of the clock are steps like any other.
 """
 
 import shutil
@@ -10,6 +10,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -17,9 +19,10 @@ import house as houses
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.holdings.repair import copy_below
-from harmoni.index import packs
+from harmoni.index import erasures, packs
 from harmoni.index.packs import PackState
 from harmoni.index.scrubbing import Due
+from harmoni.model.errors import Erased
 
 EVERYTHING = Due(scrubbed_before_ms=1 << 60, sealed_before_ms=1 << 60)
 STUDIES = 3
@@ -61,6 +64,10 @@ class Hospital(RuleBasedStateMachine):
         # Another copy of every sealed pack, as a second site has one.
         self.copy = self.directory / "copy"
         self.copy.mkdir()
+        # The keys of what was erased: nothing brings them back for longer than a moment.
+        self.destroyed = set()
+        # The studies that events may name.
+        self.named = {houses.STUDY}
 
     def teardown(self):
         shutil.rmtree(self.directory)
@@ -69,6 +76,7 @@ class Hospital(RuleBasedStateMachine):
     def store(self, number, content):
         self.house.store(data_of(number, content), number)
         self.told.setdefault(number, set()).add(content)
+        self.named.add(study_of(number))
         self.house.clock.advance(0.01)
 
     @rule(number=numbers, content=contents, count=st.integers(min_value=0, max_value=400))
@@ -80,7 +88,7 @@ class Hospital(RuleBasedStateMachine):
     @rule()
     def tell(self):
         self.house.holding.events.record("note", {"text": "kept"}, subject=houses.STUDY)
-        self.events["note"] += 1
+        self.events["note", houses.STUDY] += 1
 
     @rule()
     def seal(self):
@@ -163,7 +171,7 @@ class Hospital(RuleBasedStateMachine):
             },
             subject=study_of(number),
         )
-        self.events["commitment"] += 1
+        self.events["commitment", study_of(number)] += 1
         self.committed |= {(number, each.identity.sha256) for each in held}
 
     @rule(number=numbers)
@@ -171,7 +179,37 @@ class Hospital(RuleBasedStateMachine):
         with self.house.holding.index.reader() as connection:
             known = packs.packs_of_study(connection, study_of(number))
         if known:
-            self.events["eviction"] += self.house.holding.let_go.evict(study_of(number)).packs
+            done = self.house.holding.let_go.evict(study_of(number))
+            self.events["eviction", study_of(number)] += done.packs
+
+    @rule(number=numbers)
+    def erase(self, number):
+        study = study_of(number)
+        self.events["note", study] += 1
+        self.house.holding.events.record("note", {"text": "gone"}, subject=study)
+        self.seal()  # which may find conflicts, and tell of them
+        self.seal()
+        shutil.copytree(self.keys, self.directory / "old keys", dirs_exist_ok=True)
+        self.house.holding.eraser.erase(study)
+        self.named.discard(study)
+        self.told = {each: told for each, told in self.told.items() if study_of(each) != study}
+        self.committed = {each for each in self.committed if study_of(each[0]) != study}
+        for kind, subject in list(self.events):
+            if subject == study:
+                del self.events[kind, subject]
+        with self.house.holding.index.reader() as connection:
+            for _, tombstone in erasures.tombstones(connection):
+                self.destroyed |= tombstone.key_ids
+
+    @precondition(lambda self: self.destroyed)
+    @rule()
+    def restore_old_keys(self):
+        shutil.copytree(self.directory / "old keys", self.keys, dirs_exist_ok=True)
+        self.house.holding.eraser.reapply()
+
+    @property
+    def keys(self):
+        return self.house.root / "keys"
 
     @precondition(lambda self: self.sealed())
     @rule(which=st.integers(min_value=0), where=st.integers(min_value=0), data=st.data())
@@ -193,14 +231,17 @@ class Hospital(RuleBasedStateMachine):
         )
         assert done.repaired, done
         assert len(found) <= 1
-        self.events["repair"] += 1
+        self.events["repair", ""] += 1
 
     @rule()
     def scrub(self):
         assert all(each.sound for each in self.house.holding.scrubber.run(EVERYTHING))
 
     def sealed(self):
-        return self.house.files("packs/*/p/*/*.tar")
+        """The files of packs that somebody still answers for."""
+        with self.house.holding.index.reader() as connection:
+            erased = {str(row.pack_id) for row in packs.packs_in(connection, PackState.ERASED)}
+        return [path for path in self.house.files("packs/*/p/*/*.tar") if path.stem not in erased]
 
     @invariant()
     def everything_acknowledged_is_there(self):
@@ -219,9 +260,25 @@ class Hospital(RuleBasedStateMachine):
     @invariant()
     def every_event_is_there(self):
         with self.house.holding.index.reader() as connection:
-            rows = connection.execute("SELECT kind, count(*) FROM fact GROUP BY kind").fetchall()
-        found = {str(kind): int(count) for kind, count in rows}
-        assert all(found.get(kind, 0) >= count for kind, count in self.events.items())
+            rows = connection.execute(
+                "SELECT kind, subject, count(*) FROM fact GROUP BY kind, subject"
+            ).fetchall()
+        found = {(str(kind), str(subject)): int(count) for kind, subject, count in rows}
+        assert all(found.get(about, 0) >= count for about, count in self.events.items())
+
+    @invariant()
+    def what_was_erased_stays_so(self):
+        for key_id in self.destroyed:
+            with pytest.raises(Erased):
+                self.house.holding.keyring.data_key(key_id)
+        with self.house.holding.index.reader() as connection:
+            rows = connection.execute("SELECT DISTINCT subject FROM fact").fetchall()
+            assert {subject for (subject,) in rows} <= self.named | {""}
+        for number in range(1, 10):
+            if number not in self.told:
+                assert self.house.versions(number) == []
 
 
+# A step opens packs and flushes: a second for each example.
+Hospital.TestCase.settings = settings(max_examples=settings().max_examples * 2 // 5)
 TestHospital = Hospital.TestCase

@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from harmoni.index import schema
 from harmoni.model.errors import ConfigurationError
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The newest revision; a database has it after `Database.create` and `Database.open`."""
 
 

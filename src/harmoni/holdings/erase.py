@@ -1,0 +1,269 @@
+"""Erasure: destroying the keys of a study, so that no copy of its packs can be opened any more.
+
+    the tombstone is durable · in the same transaction its rows are gone · the keys' rows leave
+    their blocks, block by block
+
+The tombstone comes first, so a crash leaves an erasure that is completed and never one that is
+forgotten: `reapply` destroys whatever a tombstone names and is still there. The keeper calls it, as
+does a rebuild before it reads anything, so that keys which came back with a restored copy go again.
+
+The bytes of packs stay as they are. An erasure is complete when no old generation of a key block is
+left in backups and on offline media, which the installation promises within its horizon. Against
+somebody who kept pack, old block and custody it does not hold (docs/reference/threat-model.md).
+
+Who may erase is not decided here: no command reaches this.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from harmoni.backends.filesystem import File, Filesystem
+from harmoni.evidence.seal_log import SealLog
+from harmoni.holdings import listing
+from harmoni.holdings.events import EventRecorder
+from harmoni.holdings.live_index import LiveIndex
+from harmoni.holdings.survey import survey
+from harmoni.index import erasures, ingest, packs
+from harmoni.index.database import Connection
+from harmoni.index.packs import PackRow, PackState
+from harmoni.model.errors import Busy, Damaged, NotHeld
+from harmoni.model.identifiers import PackId
+from harmoni.runtime.clock import Clock
+from harmoni.sealing import event, pack
+from harmoni.sealing.pack import PackKind
+from harmoni.sealing.tombstone import (
+    SALT_BYTES,
+    ErasedEvent,
+    ErasedPack,
+    Tombstone,
+    hash_of,
+)
+from harmoni.vault import reader
+from harmoni.vault.keyring import Keyring
+from harmoni.vault.layout import PACK_SUFFIX, Layout
+
+_DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What an erasure did."""
+
+    packs: int
+    """Packs of instances that cannot be opened any more."""
+    events: int
+    """Events that named the study, likewise."""
+    keys: int
+    """Data keys that were destroyed now; less, where a pack is missing that may come back."""
+    complete_at_ms: int
+    """From when on no copy of these keys is left anywhere."""
+
+
+class Eraser:
+    """Erases studies of one hospital.
+
+    Args:
+        files: the store.
+        layout: the hospital's names.
+        keyring: whose keys are destroyed.
+        index: the hospital's live index.
+        events: where the tombstone goes.
+        log: tells which packs are of events.
+        clock: the time.
+        horizon_days: after how long the installation has no old copy of a key block any more.
+    """
+
+    def __init__(
+        self,
+        *,
+        files: Filesystem,
+        layout: Layout,
+        keyring: Keyring,
+        index: LiveIndex,
+        events: EventRecorder,
+        log: SealLog,
+        clock: Clock,
+        horizon_days: float,
+    ) -> None:
+        self._files = files
+        self._layout = layout
+        self._keyring = keyring
+        self._index = index
+        self._events = events
+        self._log = log
+        self._clock = clock
+        self._horizon_ms = int(horizon_days * _DAY_MS)
+
+    def erase(self, study_instance_uid: str) -> Erasure:
+        """Destroy the keys of everything that is held of a study here, and of what is told of it.
+
+        What arrives of the study afterwards is new, and not erased with it.
+
+        Args:
+            study_instance_uid: which study; the instances without one cannot be erased as one.
+
+        Raises:
+            NotHeld: nothing of it is here.
+            Busy: a pack with something of it is still being written, or a rotation of keys runs:
+                nothing was erased; try again when it is sealed.
+            OutOfResources, StorageFailed: before the tombstone nothing was erased; after it the
+                study is hidden, and `reapply` destroys the keys that are left.
+        """
+        with self._files.lock_file(self._layout.rotation_lock):
+            self._events.retire()
+            # No row can come while this is held: the tombstone has all that is known of the study.
+            with self._index.write(durable=True) as connection:
+                tombstone = self._tombstone(connection, study_instance_uid)
+                fact = self._events.append(event.TOMBSTONE, tombstone.body(), subject="")
+                ingest.record_facts(connection, [fact], self._index.terms)
+            destroyed = self._keyring.erase(tombstone.key_ids)
+        return Erasure(
+            packs=len(tombstone.packs),
+            events=len(tombstone.events),
+            keys=destroyed,
+            complete_at_ms=tombstone.complete_at_ms,
+        )
+
+    def reapply(self) -> int:
+        """Destroy every key that a tombstone of the live index names and that is (again) here.
+
+        Called by the keeper: an erasure may have been interrupted, key blocks may have been
+        restored from an old copy, a missing pack may be back.
+
+        Returns:
+            How many keys were destroyed.
+
+        Raises:
+            Busy: a rotation of keys runs; call it again.
+            Damaged, OutOfResources, StorageFailed: some may be left; call it again.
+        """
+        with self._index.reader() as connection:
+            told = [tombstone for _, tombstone in erasures.tombstones(connection)]
+        return self._destroy(told)
+
+    def reapply_from_store(self) -> frozenset[PackId]:
+        """The same by what the event packs say, when the index may be lost or be another's.
+
+        Returns:
+            The packs of instances that were erased.
+        """
+        told = list(self._stored_tombstones())
+        self._destroy(told)
+        return frozenset(each.pack_id for tombstone in told for each in tombstone.packs)
+
+    def erased_at_ms(self, study_instance_uid: str) -> int | None:
+        """When a study was erased last; None if it never was."""
+        with self._index.reader() as connection:
+            told = erasures.tombstones(connection)
+        return max((at_ms for at_ms, each in told if each.is_of(study_instance_uid)), default=None)
+
+    def _destroy(self, tombstones: list[Tombstone]) -> int:
+        if not tombstones:
+            return 0
+        key_ids = {key_id for tombstone in tombstones for key_id in tombstone.key_ids}
+        for tombstone in tombstones:
+            # A pack that was missing may be back, and say what its key is.
+            key_ids |= {self._key_of(each.pack_id) for each in tombstone.packs if not each.key_id}
+            for each in tombstone.events:
+                if not each.key_id:
+                    key_ids.add(self._event_keys(each.pack_id).get(each.sequence, ""))
+        with self._files.lock_file(self._layout.rotation_lock):
+            return self._keyring.erase(key_ids - {""})
+
+    def _tombstone(self, connection: Connection, study_instance_uid: str) -> Tombstone:
+        rows = packs.packs_of_study(connection, study_instance_uid)
+        told = erasures.events_about(connection, study_instance_uid)
+        if not study_instance_uid or not (rows or told):
+            raise NotHeld("there is nothing of that study here")
+        of_events = [
+            packs.pack(connection, pack_id) for pack_id in dict.fromkeys(p for p, _ in told)
+        ]
+        for row in (*rows, *of_events):
+            if row is not None and row.state is PackState.OPEN:
+                raise Busy(
+                    f"pack {row.pack_id} with something of the study is still being written; erase"
+                    " the study when it is sealed, in some minutes"
+                )
+        salt = os.urandom(SALT_BYTES)
+        keys_of = {pack_id: self._event_keys(pack_id) for pack_id in dict(told)}
+        return Tombstone(
+            study_hash=hash_of(study_instance_uid, salt),
+            salt=salt,
+            complete_at_ms=self._clock.now_ms() + self._horizon_ms,
+            packs=tuple(self._erased_pack(connection, row) for row in rows),
+            events=tuple(
+                ErasedEvent(
+                    pack_id=pack_id,
+                    sequence=sequence,
+                    key_id=keys_of[pack_id].get(sequence, ""),
+                )
+                for pack_id, sequence in told
+            ),
+        )
+
+    def _erased_pack(self, connection: Connection, row: PackRow) -> ErasedPack:
+        sealed = row.sealed
+        key_id = self._key_of(row.pack_id)
+        if not key_id:
+            key_id = str(erasures.eviction_body(connection, row.pack_id).get("key", ""))
+        return ErasedPack(
+            pack_id=row.pack_id,
+            key_id=key_id,
+            size_bytes=None if sealed is None else sealed.size_bytes,
+            sha256=b"" if sealed is None else sealed.sha256,
+            root=b"" if sealed is None else sealed.root,
+            sealed_at_ms=0 if sealed is None else sealed.sealed_at_ms,
+        )
+
+    def _key_of(self, pack_id: PackId) -> str:
+        """The id of a pack's key as its file says; "" when it is missing or its README damaged."""
+        try:
+            with reader.open_file(self._files, self._layout, pack_id) as file:
+                return reader.read_readme(file).key_id
+        except (NotHeld, Damaged):
+            return ""
+
+    def _event_keys(self, pack_id: PackId) -> dict[int, str]:
+        """The key of each member of an event pack, as far as its file says."""
+        try:
+            with reader.open_file(self._files, self._layout, pack_id) as file:
+                names = [pack.parse_name(member.name) for member in reader.walk(file)]
+        except NotHeld:
+            return {}
+        return {name.sequence: name.key_id for name in names if name is not None and name.key_id}
+
+    def _stored_tombstones(self) -> Iterator[Tombstone]:
+        """Every tombstone in the store; what cannot be read is for the rebuild to report."""
+        kinds = {record.pack_id: record.kind for record in self._log.readable()}
+        folders = [
+            self._layout.open_packs,
+            *(
+                f"{self._layout.sealed_packs}/{name}"
+                for name in self._files.names(self._layout.sealed_packs)
+            ),
+        ]
+        for folder in folders:
+            for name in self._files.names(folder):
+                if not name.endswith(PACK_SUFFIX):
+                    continue
+                kind = kinds.get(PackId(name.removesuffix(PACK_SUFFIX)), PackKind.EVENTS)
+                if kind != PackKind.EVENTS:
+                    continue
+                with suppress(NotHeld, Damaged), self._files.open(f"{folder}/{name}") as file:
+                    yield from self._tombstones_in(file)
+
+    def _tombstones_in(self, file: File) -> list[Tombstone]:
+        if reader.read_readme(file).kind is not PackKind.EVENTS:
+            return []
+        with suppress(Damaged):
+            contents = listing.read(file, self._keyring).manifest
+            if all(listed.kind != event.TOMBSTONE for listed in contents.events):
+                return []
+        return [
+            Tombstone.of_body(told.body)
+            for _, told in survey(file, self._keyring).events
+            if told.kind == event.TOMBSTONE
+        ]

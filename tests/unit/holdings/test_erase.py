@@ -1,0 +1,330 @@
+"""Erasure: what a study's keys opened is gone for good, and nothing else is."""
+
+import json
+import shutil
+
+import pytest
+
+import house as houses
+from harmoni.backends.filesystem import Filesystem
+from harmoni.holdings.commit import CommitmentPolicy
+from harmoni.index import erasures, ingest, packs
+from harmoni.index.packs import PackState
+from harmoni.index.scrubbing import Due
+from harmoni.model.errors import Busy, Erased, NotHeld, StorageFailed
+from harmoni.vault.keyring import Keyring
+
+OTHER = f"{houses.STUDY}.77"
+EVERYTHING = Due(scrubbed_before_ms=1 << 60, sealed_before_ms=1 << 60)
+
+
+def other(number):
+    return houses.data_set(number, study=OTHER, series=f"{OTHER}.1", name="OTHER^PATIENT")
+
+
+def two_studies(root, **changes):
+    """Instances 1 and 2 of one study, 3 of another, an event about each; all sealed."""
+    house = houses.make_house(root, **changes)
+    house.store(houses.data_set(1), 1)
+    house.store(houses.data_set(2), 2)
+    house.store(other(3), 3)
+    house.holding.events.record("note", {"text": "kept of one"}, subject=houses.STUDY)
+    house.holding.events.record("note", {"text": "kept of other"}, subject=OTHER)
+    seal(house)
+    return house
+
+
+def seal(house):
+    house.holding.events.retire()
+    house.seal()
+
+
+def pack_of(house, number):
+    return house.versions(number)[0].location.pack_id
+
+
+def readable(house, number):
+    return [house.recall(held) for held in house.versions(number)]
+
+
+def texts(house):
+    with house.holding.index.reader() as connection:
+        rows = connection.execute("SELECT body FROM fact WHERE kind = 'note' ORDER BY at_ms")
+        return [json.loads(body)["text"] for (body,) in rows]
+
+
+def state_of(house, pack_id):
+    with house.holding.index.reader() as connection:
+        return packs.pack(connection, pack_id).state
+
+
+def key_of(house, pack_id):
+    with house.site.files.open(house.holding.layout.sealed_pack(pack_id)) as file:
+        start = file.read(0, 4096)
+    return start.partition(b"key: ")[2].partition(b"\n")[0].decode()
+
+
+def test_an_erased_study_is_gone_and_every_other_is_there_to_the_byte(tmp_path):
+    house = two_studies(tmp_path)
+    erased, kept = pack_of(house, 1), pack_of(house, 3)
+    key_id = key_of(house, erased)
+    done = house.holding.eraser.erase(houses.STUDY)
+    assert (done.packs, done.events, done.keys) == (1, 1, 2)
+    assert house.versions(1) == house.versions(2) == []
+    assert readable(house, 3) == [other(3)]
+    assert texts(house) == ["kept of other"]
+    assert (state_of(house, erased), state_of(house, kept)) == (
+        PackState.ERASED,
+        PackState.SEALED,
+    )
+    with pytest.raises(Erased, match="was erased"):
+        house.holding.keyring.data_key(key_id)
+    house.holding.keyring.data_key(key_of(house, kept))
+
+
+def test_a_tombstone_does_not_name_the_study_but_knows_it(tmp_path):
+    house = two_studies(tmp_path)
+    house.clock.advance(5)
+    now_ms = house.clock.now_ms()
+    house.holding.eraser.erase(houses.STUDY)
+    with house.holding.index.reader() as connection:
+        [(body,)] = connection.execute("SELECT body FROM fact WHERE kind = 'tombstone'").fetchall()
+        tables = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+        ).fetchall()
+        rows = [
+            repr(tuple(row))
+            for (name,) in tables
+            for row in connection.execute(f"SELECT * FROM {name}").fetchall()
+        ]
+    assert houses.STUDY not in body
+    assert not any("PLANTED" in row or houses.uid(1) in row for row in rows)
+    assert house.holding.eraser.erased_at_ms(houses.STUDY) == now_ms
+    assert house.holding.eraser.erased_at_ms(OTHER) is None
+
+
+def test_the_erasure_is_complete_after_the_horizon(tmp_path):
+    house = two_studies(tmp_path, erasure_horizon_days=30.0)
+    done = house.holding.eraser.erase(houses.STUDY)
+    assert done.complete_at_ms == house.clock.now_ms() + 30 * 86_400_000
+
+
+def test_what_is_still_written_is_not_erased_by_half(tmp_path):
+    house = two_studies(tmp_path)
+    house.store(houses.data_set(4), 4)
+    with pytest.raises(Busy, match="still being written"):
+        house.holding.eraser.erase(houses.STUDY)
+    assert readable(house, 1) == [houses.data_set(1)]
+    seal(house)
+    assert house.holding.eraser.erase(houses.STUDY).packs == 2
+    assert house.versions(4) == []
+
+
+def test_a_study_of_which_nothing_is_here_is_said_to_be_unknown(tmp_path):
+    house = two_studies(tmp_path)
+    for study in ("1.2.3", ""):
+        with pytest.raises(NotHeld, match="nothing of that study"):
+            house.holding.eraser.erase(study)
+    with house.holding.index.reader() as connection:
+        assert erasures.tombstones(connection) == []
+
+
+def test_a_process_that_had_the_pack_open_cannot_open_it_any_more(tmp_path):
+    house = two_studies(tmp_path)
+    beside = house.again()
+    [held] = beside.versions(1)
+    assert beside.recall(held) == houses.data_set(1)
+    house.holding.eraser.erase(houses.STUDY)
+    beside.holding.forget_gone()
+    with pytest.raises(Erased):
+        beside.recall(held)
+
+
+def test_the_writer_of_a_block_goes_on_minting_and_brings_no_erased_key_back(tmp_path):
+    house = two_studies(tmp_path)
+    operator = house.again("dc1-n1-cli")
+    key_id = key_of(house, pack_of(house, 1))
+    operator.holding.eraser.erase(houses.STUDY)
+    house.store(houses.data_set(5), 5)
+    seal(house)
+    assert readable(house, 5) == [houses.data_set(5)]
+    with pytest.raises(Erased):
+        operator.holding.keyring.data_key(key_id)
+
+
+def test_an_interrupted_erasure_is_completed_by_the_next_look(tmp_path, monkeypatch):
+    house = two_studies(tmp_path)
+    key_id = key_of(house, pack_of(house, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Keyring, "erase", failing)
+        with pytest.raises(StorageFailed):
+            house.holding.eraser.erase(houses.STUDY)
+    assert house.versions(1) == []
+    house.holding.keyring.data_key(key_id)
+    assert house.again().holding.eraser.reapply() == 2
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+
+
+def failing(*_, **__):
+    raise StorageFailed("the disk is gone")
+
+
+def test_a_tombstone_that_only_the_store_has_hides_the_study_when_its_pack_is_finished(
+    tmp_path, monkeypatch
+):
+    house = two_studies(tmp_path)
+    key_id = key_of(house, pack_of(house, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "record_facts", failing)
+        with pytest.raises(StorageFailed):
+            house.holding.eraser.erase(houses.STUDY)
+    assert readable(house, 1) == [houses.data_set(1)]
+    seal(house)
+    assert house.versions(1) == []
+    assert house.holding.eraser.reapply() == 2
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_rebuilt_index_says_the_same_after_an_erasure(tmp_path, lost):
+    house = two_studies(tmp_path)
+    erased = pack_of(house, 1)
+    house.holding.eraser.erase(houses.STUDY)
+    house.store(houses.data_set(1), 1)  # sent again: new, and not erased with the old
+    seal(house)
+    if lost:
+        house = lose_the_index(house)
+    report = house.holding.rebuilder().rebuild()
+    assert report.sound, report
+    assert report.equal is (None if lost else True)
+    assert state_of(house, erased) is PackState.ERASED
+    assert readable(house, 1) == [houses.data_set(1)]
+    assert texts(house) == ["kept of other"]
+
+
+def lose_the_index(house):
+    for path in house.files("index/hospital-a/*"):
+        path.unlink(missing_ok=True)
+    return house.again("dc1-n1-w2")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_keys_that_are_restored_from_an_old_copy_are_destroyed_again(tmp_path, lost):
+    (tmp_path / "data").mkdir()
+    house = two_studies(tmp_path / "data")
+    shutil.copytree(house.root / "keys", tmp_path / "backup")
+    key_id = key_of(house, pack_of(house, 1))
+    house.holding.eraser.erase(houses.STUDY)
+    seal(house)
+    shutil.copytree(tmp_path / "backup", house.root / "keys", dirs_exist_ok=True)
+    house.holding.keyring.data_key(key_id)  # it is back
+    if lost:
+        house = lose_the_index(house)
+        assert house.holding.rebuilder().rebuild().sound
+    else:
+        assert house.holding.eraser.reapply() == 2
+    assert house.versions(1) == []
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+    assert readable(house, 3) == [other(3)]
+
+
+def test_scrub_and_presence_find_nothing_wrong_with_what_was_erased(tmp_path):
+    house = two_studies(tmp_path)
+    house.holding.eraser.erase(houses.STUDY)
+    seal(house)
+    house.files("packs/*/p/*/*.tar")[0].chmod(0o600)
+    assert house.holding.presence.check().missing == ()
+    verdicts = list(house.holding.scrubber.run(EVERYTHING, opens=lambda _: True))
+    assert [verdict.why for verdict in verdicts] == [""] * 3
+    assert list(house.holding.conflicts.compare(60)) == []
+
+
+def test_a_missing_pack_is_erased_when_it_comes_back(tmp_path):
+    house = two_studies(tmp_path)
+    pack_id = pack_of(house, 1)
+    key_id = key_of(house, pack_id)
+    path = house.site.files.path(house.holding.layout.sealed_pack(pack_id))
+    path.rename(tmp_path / "away")
+    house.holding.presence.check()
+    assert house.holding.eraser.erase(houses.STUDY).keys == 1  # of the event
+    (tmp_path / "away").rename(path)
+    assert house.holding.presence.check().returned == ()
+    assert house.holding.eraser.reapply() == 1
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+
+
+def test_what_a_gateway_has_let_go_of_is_erased_too(tmp_path):
+    house = two_studies(
+        tmp_path,
+        destination="centre",
+        policy=CommitmentPolicy(safe_copies=1, elsewhere=True),
+    )
+    list(house.holding.conflicts.compare(60))
+    held = [*house.versions(1), *house.versions(2)]
+    key_id = key_of(house, held[0].location.pack_id)
+    house.holding.events.record(
+        "commitment",
+        {
+            "by": "centre",
+            "copies": 1,
+            "places": ["dc1"],
+            "transaction": "1.2",
+            "instances": [
+                {
+                    "sop_instance_uid": each.sop_instance_uid,
+                    "sha256": each.identity.sha256.hex(),
+                    "transfer_syntax": each.identity.transfer_syntax_uid,
+                }
+                for each in held
+            ],
+        },
+        subject=houses.STUDY,
+    )
+    assert house.holding.let_go.evict(houses.STUDY).packs == 1
+    seal(house)
+    done = house.holding.eraser.erase(houses.STUDY)
+    assert (done.packs, done.events) == (1, 3)
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+    assert house.versions(1) == []
+    assert house.holding.rebuilder().rebuild().equal
+    with house.holding.index.reader() as connection:
+        assert connection.execute("SELECT count(*) FROM safe").fetchone() == (0,)
+
+
+def test_copies_of_keys_follow_an_erasure(tmp_path):
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    data.mkdir()
+    copy.mkdir()
+    house = two_studies(data, key_copies=(copy,))
+    house.holding.key_copies.mirror()
+    house.holding.eraser.erase(houses.STUDY)
+    assert house.holding.key_copies.mirror() == {}
+    here = {path.relative_to(data): path.read_bytes() for path in house.files("keys/*/dc1*/*")}
+    there = {path.relative_to(copy): path.read_bytes() for path in copy.glob("keys/*/dc1*/*")}
+    assert here == there
+    assert len(here) == 1
+
+
+def test_a_rotation_and_an_erasure_do_not_run_at_once(tmp_path):
+    house = two_studies(tmp_path)
+    with (
+        Filesystem(tmp_path).lock_file(house.holding.layout.rotation_lock),
+        pytest.raises(Busy),
+    ):
+        house.holding.eraser.erase(houses.STUDY)
+    assert readable(house, 1) == [houses.data_set(1)]
+
+
+def test_erased_keys_stay_gone_through_a_rotation_of_epochs(tmp_path):
+    house = two_studies(tmp_path)
+    key_id = key_of(house, pack_of(house, 1))
+    house.holding.eraser.erase(houses.STUDY)
+    house.holding.rotation.rotate(lambda *_: None, epochs=True)
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+    assert readable(house, 3) == [other(3)]

@@ -1,5 +1,6 @@
 """ARCHITECTURE.md is a map with every module on it."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -26,3 +27,16 @@ def test_every_module_is_named_with_its_package(package, module):
     )
     of_package = [entry for entry in entries if entry.startswith(f"`{package}`")]
     assert any(f"`{module}`" in entry for entry in of_package)
+
+
+def test_nothing_that_people_or_peers_reach_erases_a_study():
+    """Two signatures must stand in front of it first (docs/decisions/0020-erasure.md)."""
+    callers = {
+        path.relative_to(SOURCE)
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr == "erase"
+        and path.relative_to(SOURCE).parts[0] not in {"vault", "holdings"}
+    }
+    assert callers == set()

@@ -15,13 +15,13 @@ Who may erase is not decided here: no command reaches this.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from harmoni.backends.filesystem import File, Filesystem
-from harmoni.evidence.seal_log import SealLog
+from harmoni.evidence.seal_log import SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
@@ -71,7 +71,6 @@ class Eraser:
         keyring: whose keys are destroyed.
         index: the hospital's live index.
         events: where the tombstone goes.
-        log: tells which packs are of events.
         clock: the time.
         horizon_days: after how long the installation has no old copy of a key block any more.
     """
@@ -84,7 +83,6 @@ class Eraser:
         keyring: Keyring,
         index: LiveIndex,
         events: EventRecorder,
-        log: SealLog,
         clock: Clock,
         horizon_days: float,
     ) -> None:
@@ -93,7 +91,6 @@ class Eraser:
         self._keyring = keyring
         self._index = index
         self._events = events
-        self._log = log
         self._clock = clock
         self._horizon_ms = int(horizon_days * _DAY_MS)
 
@@ -144,13 +141,16 @@ class Eraser:
             told = [tombstone for _, tombstone in erasures.tombstones(connection)]
         return self._destroy(told)
 
-    def reapply_from_store(self) -> frozenset[PackId]:
-        """The same by what the event packs say, when the index may be lost or be another's.
+    def reapply_from_store(self, logged: Mapping[PackId, SealRecord]) -> frozenset[PackId]:
+        """The same by what the event packs say, for a rebuild: the index may be lost.
+
+        Args:
+            logged: spares opening packs of instances to see what they are.
 
         Returns:
             The packs of instances that were erased.
         """
-        told = list(self._stored_tombstones())
+        told = list(self._stored_tombstones(logged))
         self._destroy(told)
         return frozenset(each.pack_id for tombstone in told for each in tombstone.packs)
 
@@ -235,9 +235,8 @@ class Eraser:
             return {}
         return {name.sequence: name.key_id for name in names if name is not None and name.key_id}
 
-    def _stored_tombstones(self) -> Iterator[Tombstone]:
+    def _stored_tombstones(self, logged: Mapping[PackId, SealRecord]) -> Iterator[Tombstone]:
         """Every tombstone in the store; what cannot be read is for the rebuild to report."""
-        kinds = {record.pack_id: record.kind for record in self._log.readable()}
         folders = [
             self._layout.open_packs,
             *(
@@ -249,8 +248,8 @@ class Eraser:
             for name in self._files.names(folder):
                 if not name.endswith(PACK_SUFFIX):
                     continue
-                kind = kinds.get(PackId(name.removesuffix(PACK_SUFFIX)), PackKind.EVENTS)
-                if kind != PackKind.EVENTS:
+                record = logged.get(PackId(name.removesuffix(PACK_SUFFIX)))
+                if record is not None and record.kind != PackKind.EVENTS:
                     continue
                 with suppress(NotHeld, Damaged), self._files.open(f"{folder}/{name}") as file:
                     yield from self._tombstones_in(file)

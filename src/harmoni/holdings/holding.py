@@ -281,7 +281,6 @@ class Holding:
             keyring=self.keyring,
             index=self.index,
             events=self.events,
-            log=self.log,
             clock=self._site.clock,
             horizon_days=self._site.erasure_horizon_days,
         )

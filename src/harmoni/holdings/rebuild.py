@@ -5,7 +5,7 @@ the live index's write lock nobody's row can be lost: a waiting writer finds the
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -133,7 +133,7 @@ class Rebuilder:
         index: LiveIndex,
         log: SealLog,
         pack_ids: PackIds,
-        reapply: Callable[[], frozenset[PackId]],
+        reapply: Callable[[Mapping[PackId, SealRecord]], frozenset[PackId]],
         rescan: bool = False,
     ) -> None:
         self._files = files
@@ -170,7 +170,7 @@ class Rebuilder:
 
     def _rebuild(self, progress: Progress) -> RebuildReport:
         # Before anything is read: keys that came back with a restored copy open nothing.
-        self._erased = self._reapply()
+        self._erased = self._reapply({each.pack_id: each for each in self._log.readable()})
         index_id, fresh = create_index(self._files, self._layout, self._keyring, self._pack_ids)
         self._read_sealed(fresh, progress)
         try:

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,13 @@ import house as houses
 from harmoni.dicom import identifier
 from harmoni.dicom.commitment_data import Reference
 from harmoni.dicom.identifier import QueryLevel
-from harmoni.holdings import rebuild
+from harmoni.holdings import rebuild, seal
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.index import equality, packs
 from harmoni.index.database import Database
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Busy
+from harmoni.model.header import STUDY_DATE
 
 
 def every_study():
@@ -291,3 +293,65 @@ def test_a_pack_that_waits_to_be_moved_while_it_is_rebuilt_is_sealed_in_the_new_
 
     assert [report.equal for report in reports] == [True]
     assert house.versions(1)[0].pack_state is PackState.SEALED
+
+
+def older_scanner(monkeypatch):
+    """Let manifests be written as a version wrote them that did not read Study Date."""
+    scanned = seal.manifest.Manifest
+
+    def manifest(*, instances, **fields):
+        forgetful = tuple(
+            replace(
+                each,
+                header=replace(
+                    each.header,
+                    study=tuple(one for one in each.header.study if one.tag != STUDY_DATE),
+                ),
+            )
+            for each in instances
+        )
+        return scanned(instances=forgetful, **fields)
+
+    monkeypatch.setattr(seal.manifest, "Manifest", manifest)
+
+
+def dates(house):
+    with house.holding.index.reader() as connection:
+        return [date for (date,) in connection.execute("SELECT date FROM study").fetchall()]
+
+
+def test_a_rescan_reads_from_instances_what_an_older_scanner_had_not_read(house, monkeypatch):
+    house.store(houses.data_set(1), 1)
+    with monkeypatch.context() as patch:
+        older_scanner(patch)
+        house.seal()
+    assert house.holding.rebuilder().rebuild().equal is False
+    assert dates(house) == [""]
+    report = house.holding.rebuilder(rescan=True).rebuild()
+    assert report.sound
+    assert report.equal is None
+    assert dates(house) == ["20261124"]
+
+
+def test_a_rescan_of_what_was_read_rightly_is_equal(house):
+    fill(house)
+    house.seal()
+    assert house.holding.rebuilder(rescan=True).rebuild().equal is True
+
+
+def test_a_rescan_names_what_is_not_what_the_manifest_says(house):
+    fill(house)
+    house.seal()
+    [path] = [
+        path
+        for path in house.files("packs/hospital-a/p/*/*.tar")
+        if str(house.versions(4)[0].location.pack_id) == path.stem
+    ]
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[house.versions(4)[0].location.offset + 600] ^= 1
+    path.write_bytes(data)
+    report = house.holding.rebuilder(rescan=True).rebuild()
+    assert not report.sound
+    assert [path.stem in each for each in report.unreadable] == [True]
+    assert house.versions(4)[0].damaged

@@ -1,12 +1,14 @@
 """The keeper's rounds: one hospital's trouble is told, and stops nobody else's."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 
 import house as houses
+from harmoni.backends.filesystem import Filesystem
 from harmoni.config.sections import ScrubSection
-from harmoni.model.errors import StorageFailed
+from harmoni.model.errors import Erased, StorageFailed
 from harmoni.model.identifiers import HospitalId
 from harmoni.role.keeper import Keeper
 from harmoni.runtime.metrics import Metrics
@@ -217,3 +219,22 @@ def test_each_round_brings_keys_to_their_copies_and_one_that_is_away_is_no_healt
     assert keeper.health().healthy
     recipient = "keys/hospital-a/recovery.recipient"
     assert (copy / recipient).read_bytes() == (tmp_path / "c" / recipient).read_bytes()
+
+
+def test_keys_that_a_restore_brought_back_are_destroyed_at_the_next_look(archive, keeper, tmp_path):
+    house = archive.houses[FIRST]
+    let_go(house)
+    keeper.tick()
+    shutil.copytree(house.root / "keys", tmp_path / "old keys")
+    held = house.versions()[0]
+    house.holding.eraser.erase(houses.STUDY)
+    shutil.copytree(tmp_path / "old keys", house.root / "keys", dirs_exist_ok=True)
+    archive.clock.advance(3600)
+    with Filesystem(house.root).lock_file(house.holding.layout.rotation_lock):
+        keeper.tick()  # a rotation runs: later
+    assert house.recall(held)
+    assert keeper.health().healthy
+    keeper.tick()
+    keeper.tick()
+    with pytest.raises(Erased):
+        house.recall(held)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import AlreadyHeld, Damaged
+from harmoni.model.errors import AlreadyHeld, Damaged, NotHeld
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 from harmoni.sealing import document
 
 _SUFFIX: Final = ".json"
+_CLOCK_MS: Final = 86_400_000
+"""How far a clock may have been set between the opening of a pack and its sealing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +72,23 @@ class SealLog:
                 return sequence
 
     def find(self, pack_id: PackId) -> SealRecord | None:
-        """The record of a pack, newest first; for a sealing that was interrupted."""
-        for name in reversed(self._names()):
-            record = self._decode(name)
+        """The record of a pack, newest first; for a sealing that was interrupted.
+
+        No further back than to records from before the pack was opened, since a crash leaves
+        hundreds of packs without a record and a log has millions. Were a clock wrong by more than
+        `_CLOCK_MS` just then, the pack would be recorded once more.
+        """
+        while self._files.exists(self._name(self._next)):
+            self._next += 1
+        for sequence in range(self._next - 1, -1, -1):
+            try:
+                record = self._decode(_file_name(sequence))
+            except NotHeld:
+                continue
             if record.pack_id == pack_id:
                 return record
+            if record.sealed_at_ms < pack_id.time_ms - _CLOCK_MS:
+                return None
         return None
 
     def readable(self) -> Iterator[SealRecord]:

@@ -22,12 +22,14 @@ from harmoni.vault.layout import Layout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What a look at all sealed packs changed."""
+    """What a look at sealed packs changed."""
 
     missing: tuple[PackId, ...]
     """Gone or cut since the last look."""
     returned: tuple[PackId, ...]
     """There again, with the length that was sealed."""
+    ended: bool
+    """Whether it came to the last pack; the next look begins with the first one."""
 
 
 class Presence:
@@ -43,22 +45,29 @@ class Presence:
         self._files = files
         self._layout = layout
         self._index = index
+        self._after: PackId | None = None
 
     def has(self, location: Location) -> bool:
         """Whether the file of a copy is there and reaches as far as the copy does."""
         size_bytes = self._size_bytes(location.pack_id)
         return size_bytes is not None and size_bytes >= location.offset + location.size_bytes
 
-    def check(self) -> Looked:
-        """Compare every sealed pack with its file, by name and length, and note what changed.
+    def check(self, limit: int = -1) -> Looked:
+        """Compare sealed packs with their files, by name and length, and note what changed.
 
-        Called at start and once an hour by the keeper. What was let go of is not looked for.
+        The keeper looks at every pack at start and once an hour, some in each round, since a
+        million files take minutes. What was let go of is not looked for.
+
+        Args:
+            limit: how many to look at, from where the last call ended; -1 for all that are left.
         """
         with self._index.reader() as connection:
-            sealed = packs.packs_in(connection, PackState.SEALED)
-            missing = packs.packs_in(connection, PackState.MISSING)
-        gone = tuple(row.pack_id for row in sealed if not self._is_whole(row))
-        back = tuple(row.pack_id for row in missing if self._is_whole(row))
+            rows = packs.packs_after(
+                connection, self._after, (PackState.SEALED, PackState.MISSING), limit
+            )
+        changed = [row for row in rows if self._is_whole(row) is (row.state is PackState.MISSING)]
+        gone = tuple(row.pack_id for row in changed if row.state is PackState.SEALED)
+        back = tuple(row.pack_id for row in changed if row.state is PackState.MISSING)
         if gone or back:
             with self._index.write(durable=True) as connection:
                 # A pack may have been let go of since its row was read.
@@ -70,7 +79,9 @@ class Presence:
                     packs.set_state(connection, pack_id, PackState.SEALED)
                     # Its length is all that is known of it: it is scrubbed before others.
                     scrubbing.note(connection, pack_id, 0)
-        return Looked(missing=gone, returned=back)
+        ended = len(rows) != limit
+        self._after = None if ended else rows[-1].pack_id
+        return Looked(missing=gone, returned=back, ended=ended)
 
     def note_unreadable(self, held: Held, error: HarmoniError) -> None:
         """Note that a copy could not be given back: its pack is missing, or it is damaged.

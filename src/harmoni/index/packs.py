@@ -184,6 +184,23 @@ def packs_in(connection: Connection, state: PackState) -> list[PackRow]:
     return [_pack_row(row) for row in rows]
 
 
+def packs_after(
+    connection: Connection, after: PackId | None, states: Iterable[PackState], limit: int
+) -> list[PackRow]:
+    """So many packs in one of the states, lowest id first, from behind an id on; None for all.
+
+    For whoever goes through a million packs: piece by piece, since what reads must be brief.
+    """
+    wanted = tuple(states)
+    # The plus keeps the index over states out of it, which would sort every pack for each piece.
+    rows = connection.execute(
+        f"{_SELECT} WHERE pack_id > ? AND +state IN ({', '.join('?' * len(wanted))})"
+        " ORDER BY pack_id LIMIT ?",
+        ("" if after is None else after.value, *wanted, limit),
+    )
+    return [_pack_row(row) for row in rows]
+
+
 def packs_of_study(connection: Connection, study_instance_uid: str) -> list[PackRow]:
     """Every pack that holds, or held, instances of a study, lowest id first."""
     rows = connection.execute(

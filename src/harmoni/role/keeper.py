@@ -27,6 +27,10 @@ _COMPARE_S: Final = 5.0
 """How long a round goes on comparing one hospital's packs for conflicts."""
 _LOOK_S: Final = 3600.0
 """How often every sealed pack's file is looked for, and that of an evicted one, which must go."""
+_LOOKING_S: Final = 0.5
+"""How long a round goes on looking for one hospital's packs, which may be a million."""
+_LOOK_PACKS: Final = 500
+"""How many are looked for between two looks at the clock."""
 
 
 class Keeper:
@@ -54,6 +58,7 @@ class Keeper:
         self._rounds = 0
         self._kept_s = node.clock.monotonic_s()
         self._looked_s: dict[str, float] = {}
+        self._looking: set[str] = set()
         self._sealed = metrics.counter("packs_sealed", "Packs finished and verified.", ["hospital"])
         self._adopted = metrics.counter(
             "instances_adopted", "Whole members without a row, found when finishing.", ["hospital"]
@@ -196,21 +201,31 @@ class Keeper:
 
     def _look_for_packs(self, holding: Holding) -> None:
         hospital, now_s = str(holding.hospital), self._node.clock.monotonic_s()
-        if now_s - self._looked_s.get(hospital, now_s - _LOOK_S) < _LOOK_S:
-            return
+        if now_s - self._looked_s.get(hospital, now_s - _LOOK_S) >= _LOOK_S:
+            self._begin_to_look(holding, now_s)
+        while hospital in self._looking:
+            looked = holding.presence.check(_LOOK_PACKS)
+            for pack_id in looked.missing:
+                self._log.error("pack missing", hospital=hospital, pack=str(pack_id))
+            for pack_id in looked.returned:
+                self._log.info("pack is back", hospital=hospital, pack=str(pack_id))
+            if looked.ended:
+                self._looking.remove(hospital)
+            if self._node.clock.monotonic_s() - now_s > _LOOKING_S:
+                return
+
+    def _begin_to_look(self, holding: Holding, now_s: float) -> None:
+        """Complete what was interrupted of letting packs go; then their files are looked for."""
+        hospital = str(holding.hospital)
         try:
             if destroyed := holding.eraser.reapply():
                 self._log.info("erasure completed", hospital=hospital, keys=destroyed)
         except Busy:
             return  # a rotation of keys runs; the next second tries again
         self._looked_s[hospital] = now_s
+        self._looking.add(hospital)
         for pack_id in holding.let_go.complete():
             self._log.info("eviction completed", hospital=hospital, pack=str(pack_id))
-        looked = holding.presence.check()
-        for pack_id in looked.missing:
-            self._log.error("pack missing", hospital=hospital, pack=str(pack_id))
-        for pack_id in looked.returned:
-            self._log.info("pack is back", hospital=hospital, pack=str(pack_id))
 
     def _scrub(self, holding: Holding) -> None:
         """Read the pack again that is due longest, if the rate allows it now; one a round."""

@@ -46,6 +46,28 @@ def test_a_pack_is_found_by_its_id(log):
     assert log.find(record(3).pack_id) is None
 
 
+def test_a_pack_is_not_looked_for_among_records_from_before_it_was_opened(log, tmp_path):
+    """A crash leaves hundreds of packs without a record, and the log of years has millions."""
+    day_ms = 86_400_000
+    for day in range(5):
+        log.append(record(day * day_ms))
+    (tmp_path / "log/hospital-a/dc1/000000000001.json").write_bytes(b"never read")
+    (tmp_path / "log/hospital-a/dc1/000000000003.json").unlink()
+
+    assert log.find(record(4 * day_ms + 1).pack_id) is None
+    assert log.find(record(2 * day_ms).pack_id) == record(2 * day_ms)
+    with pytest.raises(Damaged):
+        log.find(record(1 * day_ms).pack_id)
+
+
+def test_a_record_that_another_process_has_written_is_found(log, tmp_path):
+    other = SealLog(Filesystem(tmp_path), HospitalId("hospital-a"), SiteId("dc1"))
+    for number in range(3):
+        other.append(record(number))
+
+    assert log.find(record(1).pack_id) == record(1)
+
+
 def test_a_missing_number_is_damage(log, tmp_path):
     for number in range(3):
         log.append(record(number))

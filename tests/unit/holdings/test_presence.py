@@ -100,6 +100,21 @@ def test_an_evicted_pack_is_neither_missing_nor_back(house, unlink):
     assert [held.pack_state.value for held in house.versions()] == ["evicted"]
 
 
+def test_a_look_at_some_packs_goes_on_where_the_last_one_ended(house):
+    for number in range(4):
+        house.store(houses.data_set(number, study=f"1.2.{number}"), number)
+    house.seal()
+    ids = [house.versions(number)[0].location.pack_id for number in range(4)]
+    for path in house.files("packs/hospital-a/p/*/*.tar"):
+        path.unlink()
+    check = house.holding.presence.check
+
+    looks = [check(3), check(3), check(4), check(4)]
+
+    assert [look.missing for look in looks] == [tuple(ids[:3]), tuple(ids[3:]), (), ()]
+    assert [look.ended for look in looks] == [False, True, False, True]
+
+
 def test_a_pack_that_is_evicted_while_it_is_looked_at_is_not_missing(house, monkeypatch):
     path = sealed(house)
     pack_id = house.versions()[0].location.pack_id

@@ -109,6 +109,32 @@ def test_a_pack_that_went_is_noticed_within_an_hour_and_again_when_it_is_back(ar
     assert house.versions()[0].pack_state.value == "sealed"
 
 
+def test_looking_for_a_million_packs_holds_up_no_round(archive, keeper, monkeypatch):
+    """What does not fit into a round goes on in the next one, and nobody's seal waits for it."""
+    monkeypatch.setattr("harmoni.role.keeper._LOOK_PACKS", 1)
+    house = archive.houses[FIRST]
+    for number in range(3):
+        house.store(houses.data_set(number, study=f"1.2.{number}"), number)
+    house.seal()
+    for path in house.files("packs/*/p/*/*.tar"):
+        path.unlink()
+    check = house.holding.presence.check
+
+    def slow(limit):
+        archive.clock.advance(60)
+        return check(limit)
+
+    monkeypatch.setattr(house.holding.presence, "check", slow)
+    other = archive.houses[SECOND]
+    for turn, found in enumerate((1, 2, 3, 3)):
+        other.store(houses.data_set(turn), turn)
+        other.holding.recorder.packs.retire_all()
+        keeper.tick()
+        states = [house.versions(number)[0].pack_state.value for number in range(3)]
+        assert states.count("missing") == found
+        assert other.versions(turn)[0].pack_state.value == "sealed"
+
+
 def test_differing_pixels_raise_the_alarm_and_a_differing_header_waits_for_the_digest(
     archive, keeper
 ):

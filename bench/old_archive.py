@@ -33,7 +33,8 @@ from harmoni.model.instance import Identity, Instance, Location, Origin
 from harmoni.runtime.clock import SystemClock
 from harmoni.sealing.pack import PackKind
 
-_BATCH = 5000
+_BATCH = 50_000
+_CACHE_KIB = 1 << 20
 _YEARS_MS = 3 * 365 * 86_400_000
 _PACK_BYTES = 1 << 20
 MEMBERS = 5
@@ -145,6 +146,8 @@ def _fill(centre: Centre, studies: int) -> None:
         instances = [_instance(number, each) for number, each in zip(numbers, ids, strict=True)]
         records = [_record(each) for each in ids]
         with holding.index.write() as connection:
+            # Rows of a million studies touch every page again and again; a role's cache is small.
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             ingest.record(connection, instances, holding.index.terms)
             for record in records:
                 packs.sealed(connection, _sealed(record))
@@ -155,7 +158,7 @@ def _fill(centre: Centre, studies: int) -> None:
             path.parent.mkdir(exist_ok=True)
             path.touch(0o440)
             os.truncate(path, record.size_bytes)
-        if not numbers[-1] // _BATCH % 20:
+        if not start % 100_000:
             print(f"{numbers[-1] + 1} studies made", file=sys.stderr)
     holding.index.database().flush()
     os.sync()

@@ -69,6 +69,7 @@ class SealLog:
             except AlreadyHeld:
                 self._next = max(self._next, sequence + 1)
             else:
+                self._next = max(self._next, sequence + 1)
                 return sequence
 
     def find(self, pack_id: PackId) -> SealRecord | None:

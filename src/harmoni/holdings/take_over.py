@@ -49,10 +49,11 @@ class TakeOver:
 
     def name_missing(self, fresh: Database, records: Iterable[SealRecord]) -> None:
         """Note every pack of the log that nobody has found: its instances are asked for again."""
-        for record in records:
+        # Of a million records hardly any is new: a transaction for each would take minutes.
+        with fresh.reader() as connection:
+            unknown = [each for each in records if packs.pack(connection, each.pack_id) is None]
+        for record in unknown:
             with fresh.write() as connection:
-                if packs.pack(connection, record.pack_id) is not None:
-                    continue
                 packs.sealed(
                     connection,
                     packs.SealedPack(

@@ -8,6 +8,7 @@ packed forms and different ones different forms, so they can be compared without
 The codes live in database files: never change one, only add. Elements without a code are dropped.
 """
 
+import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -156,7 +157,7 @@ def _digits(value: bytes) -> bytes | None:
     if value.translate(None, _PACKABLE):
         return None
     digits = value.translate(_TO_HEX)
-    return bytes.fromhex((digits + b"f" if len(digits) % 2 else digits).decode())
+    return binascii.unhexlify(digits + b"f" if len(digits) % 2 else digits)
 
 
 def _characters(digits: bytes) -> bytes:

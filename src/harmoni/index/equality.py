@@ -6,6 +6,7 @@ names; so it does not matter in which order they were written. What stands in th
 """
 
 import hashlib
+import marshal
 from typing import Final
 
 from harmoni.index.database import Connection
@@ -65,6 +66,7 @@ def digest(connection: Connection) -> bytes:
     for statement in _STATEMENTS:
         total.update(b"\0table\0")
         for row in connection.execute(statement):
-            # repr tells types apart and delimits text and bytes by itself.
-            total.update(repr(tuple(row)).encode())
+            # It tells types apart and delimits text and bytes by itself; version 0 says equal
+            # values equally, which later ones do not.
+            total.update(marshal.dumps(tuple(row), 0))
     return total.digest()

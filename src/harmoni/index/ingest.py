@@ -259,6 +259,8 @@ class _Batch:
         # first of its series or study. A study may get an earlier first meanwhile; then the place
         # is too late, which costs a look-up and nothing else.
         self._series: dict[tuple[str, str], tuple[int, _Place]] = {}
+        self._levels: tuple[object, object] = (None, None)
+        self._level_uids = ("", "")
 
     def row(self, instance: Instance) -> tuple[int, int, *tuple[object, ...]]:
         """The parameters of `_INSERT_INSTANCE`; every other row is there after this."""
@@ -347,7 +349,7 @@ class _Batch:
     def _series_no(self, instance: Instance) -> int:
         location = instance.location
         place = (location.pack_id.value, location.sequence)
-        uids = (instance.study_instance_uid, instance.series_instance_uid)
+        uids = self._uids(instance)
         known = self._series.get(uids)
         if known is None:
             row = self._connection.execute(
@@ -360,6 +362,14 @@ class _Batch:
             known = (self._put_series(instance, study_no, place), place)
         self._series[uids] = known
         return known[0]
+
+    def _uids(self, instance: Instance) -> tuple[str, str]:
+        """Those of study and series; read once for a row of instances that share their levels."""
+        levels = (instance.header.study, instance.header.series)
+        if levels[0] is not self._levels[0] or levels[1] is not self._levels[1]:
+            self._levels = levels
+            self._level_uids = (instance.study_instance_uid, instance.series_instance_uid)
+        return self._level_uids
 
     def _put_series(self, instance: Instance, study_no: int, place: _Place) -> int:
         """The number of the instance's series; its row says what its first instance says."""

@@ -15,6 +15,7 @@ _CROCKFORD_VALUE: Final = {character: value for value, character in enumerate(_C
 _HOSPITAL_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _SITE_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,14}")
 _WRITER_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,46}")
+_PACK_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _PACK_ID_CHARACTERS: Final = 26
 _TIME_BITS: Final = 48
 _SITE_BITS: Final = 10
@@ -74,9 +75,7 @@ class PackId(_Name):
 
     def __post_init__(self) -> None:
         characters = self.value
-        if len(characters) != _PACK_ID_CHARACTERS or any(
-            character not in _CROCKFORD_VALUE for character in characters
-        ):
+        if _PACK_ID.fullmatch(characters) is None:
             raise InvalidInput(f"{characters!r} is not a pack id: 26 Crockford characters")
         if characters[0] > "7":
             raise InvalidInput(f"{characters!r} is not a pack id: it exceeds 128 bits")

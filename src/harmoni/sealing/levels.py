@@ -12,6 +12,7 @@ headers contradict each other, each contradiction as one more entry. Nothing is 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from harmoni.model.errors import Damaged
@@ -144,8 +145,14 @@ def _read_element(entry: Json) -> Element:
     # Plain tests instead of a pattern match: a rebuild reads ten of these per instance.
     if isinstance(entry, list) and len(entry) == _ELEMENT_FIELDS:
         tag, vr, text = entry
-        if isinstance(tag, str) and isinstance(vr, str) and _TAG.fullmatch(tag) is not None:
-            value = octets(text)
-            if value is not None:
-                return Element(int(tag, 16), vr, value)
+        if isinstance(tag, str) and isinstance(vr, str):
+            number, value = _tag_number(tag), octets(text)
+            if number is not None and value is not None:
+                return Element(number, vr, value)
     raise Damaged("the manifest has an element that is none; use another copy")
+
+
+@lru_cache(maxsize=256)
+def _tag_number(tag: str) -> int | None:
+    """The tag that eight digits name, or None; the few tags of a header come ever again."""
+    return None if _TAG.fullmatch(tag) is None else int(tag, 16)

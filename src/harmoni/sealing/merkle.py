@@ -27,6 +27,6 @@ def tree_hash(entries: Sequence[bytes]) -> bytes:
         return hashlib.sha256().digest()
     level = [leaf_hash(entry) for entry in entries]
     while len(level) > 1:
-        paired = [node_hash(*level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
+        paired = list(map(node_hash, level[::2], level[1::2]))
         level = paired + level[2 * len(paired) :]
     return level[0]

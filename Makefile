@@ -37,8 +37,9 @@ COVERAGE_MIN := 88
 soak: $(READY) peers  ## what takes longer than a coffee
 	HYPOTHESIS_PROFILE=deep HARMONI_CRASH_STATES=20600 HARMONI_BYTES=all $(PYTEST) -n $(JOBS) tests --timeout 3600
 
-bench: $(READY)  ## how fast packs are rebuilt from and scrubbed, medians of five
+bench: $(READY)  ## how fast packs are rebuilt from and scrubbed, and how soon an old archive starts
 	$(BIN)/python bench/vault.py
+	$(BIN)/python bench/cold_start.py
 
 fuzz: $(READY)  ## property tests of every parser, deep profile
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -k "arbitrary or property"

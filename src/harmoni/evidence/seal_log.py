@@ -8,6 +8,7 @@ counts as sealed, and is never changed.
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
@@ -18,6 +19,8 @@ from harmoni.sealing import document
 _SUFFIX: Final = ".json"
 _CLOCK_MS: Final = 86_400_000
 """How far a clock may have been set between the opening of a pack and its sealing."""
+_REMEMBERED: Final = 4096
+"""Records; those of a busy day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,8 @@ class SealLog:
         names = self._names()
         # A guess that the create-only name corrects: listing a long log for each record is slow.
         self._next = int(names[-1].removesuffix(_SUFFIX)) + 1 if names else 0
+        # A record never changes, and packs that a crash left are looked for in the same ones.
+        self._remembered = lru_cache(_REMEMBERED)(self._decode)
 
     def append(self, record: SealRecord) -> int:
         """Write the next record, durable when this returns.
@@ -79,11 +84,9 @@ class SealLog:
         hundreds of packs without a record and a log has millions. Were a clock wrong by more than
         `_CLOCK_MS` just then, the pack would be recorded once more.
         """
-        while self._files.exists(self._name(self._next)):
-            self._next += 1
-        for sequence in range(self._next - 1, -1, -1):
+        for sequence in range(self.end() - 1, -1, -1):
             try:
-                record = self._decode(_file_name(sequence))
+                record = self._remembered(_file_name(sequence))
             except NotHeld:
                 continue
             if record.pack_id == pack_id:
@@ -92,11 +95,17 @@ class SealLog:
                 return None
         return None
 
-    def readable(self) -> Iterator[SealRecord]:
-        """Every record that can be read, whatever is missing between them."""
-        for name in self._names():
-            with suppress(Damaged):
-                yield self._decode(name)
+    def end(self) -> int:
+        """The number of the next record."""
+        while self._files.exists(self._name(self._next)):
+            self._next += 1
+        return self._next
+
+    def readable(self, first: int = 0) -> Iterator[SealRecord]:
+        """Every record from a number on that can be read, whatever is missing between them."""
+        for sequence in range(first, self.end()):
+            with suppress(Damaged, NotHeld):
+                yield self._decode(_file_name(sequence))
 
     def records(self) -> Iterator[tuple[int, SealRecord]]:
         """All records in order.

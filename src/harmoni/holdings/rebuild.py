@@ -148,6 +148,7 @@ class Rebuilder:
         self._rescan = rescan
         self._erased: frozenset[PackId] = frozenset()
         self._logged: dict[PackId, SealRecord] = {}
+        self._log_end = 0
         self._unreadable: dict[str, str] = {}
         self._kept = TakeOver(files=files, layout=layout, terms=self._terms)
         self._instances = 0
@@ -218,7 +219,9 @@ class Rebuilder:
         )
 
     def _read_sealed(self, fresh: Database, progress: Progress) -> None:
-        self._logged = {record.pack_id: record for record in self._log.readable()}
+        # What the second reading adds is read alone: every sender waits for that one.
+        first, self._log_end = self._log_end, self._log.end()
+        self._logged |= {record.pack_id: record for record in self._log.readable(first)}
         names = [
             f"{self._layout.sealed_packs}/{folder}/{name}"
             for folder in self._files.names(self._layout.sealed_packs)

@@ -60,6 +60,26 @@ def test_a_pack_is_not_looked_for_among_records_from_before_it_was_opened(log, t
         log.find(record(1 * day_ms).pack_id)
 
 
+def test_packs_without_a_record_are_looked_for_in_records_that_are_read_once(log, monkeypatch):
+    for number in range(20):
+        log.append(record(number))
+    read = []
+    real = log._files.read
+    monkeypatch.setattr(log._files, "read", lambda name: read.append(name) or real(name))
+
+    assert [log.find(record(number).pack_id) for number in range(20, 25)] == [None] * 5
+    assert len(read) == 20
+
+
+def test_what_was_recorded_from_a_number_on_can_be_read_alone(log, tmp_path):
+    for number in range(5):
+        log.append(record(number))
+    (tmp_path / "log/hospital-a/dc1/000000000003.json").unlink()
+
+    assert log.end() == 5
+    assert list(log.readable(2)) == [record(2), record(4)]
+
+
 def test_a_record_that_another_process_has_written_is_found(log, tmp_path):
     other = SealLog(Filesystem(tmp_path), HospitalId("hospital-a"), SiteId("dc1"))
     for number in range(3):

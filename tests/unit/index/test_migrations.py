@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import pytest
 import sqlalchemy
@@ -74,3 +76,12 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path):
     database.close()
     with pytest.raises(ConfigurationError, match="newer version"):
         Database.open(tmp_path / "index.sqlite", KEY)
+
+
+def test_a_role_starts_without_alembic():
+    """Of all that each of its processes loads it is a seventh."""
+    loaded = "import sys, harmoni.archive.app, harmoni.gateway.app; print('alembic' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    ).stdout
+    assert told == "False\n"

@@ -2,19 +2,16 @@
 
 A new revision is a module in versions/, by hand; schema.py and `REVISION` change with it. A test
 holds what the revisions make against what schema.py says.
+
+Alembic itself is loaded where it is needed: it is a seventh of what each process of a role loads,
+and hardly any start makes or migrates an index.
 """
 
 from typing import Final
 
 import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from harmoni.index import schema
-from harmoni.model.errors import ConfigurationError
 
 REVISION: Final = "0005"
 """The newest revision; a database has it after `Database.create` and `Database.open`."""
@@ -25,10 +22,11 @@ def create(connection: sqlalchemy.Connection) -> None:
 
     The short way (10 ms) to what all revisions one after the other make.
     """
+    from harmoni.index.migrations import steps  # noqa: PLC0415 - see above
+
     schema.metadata.create_all(connection)
     connection.execute(sqlalchemy.insert(schema.flush).values(id=1, count=0))
-    script = ScriptDirectory.from_config(_configuration(connection))
-    MigrationContext.configure(connection).stamp(script, REVISION)
+    steps.stamp(connection, REVISION)
 
 
 def migrate(connection: sqlalchemy.Connection, revision: str = REVISION) -> None:
@@ -41,18 +39,6 @@ def migrate(connection: sqlalchemy.Connection, revision: str = REVISION) -> None
     Raises:
         ConfigurationError: its revision is unknown: a newer program wrote it.
     """
-    try:
-        command.upgrade(_configuration(connection), revision)
-    except CommandError as error:
-        raise ConfigurationError(
-            f"the index has a schema that this version does not know ({error}): run the newer "
-            "version, or rebuild the index"
-        ) from error
+    from harmoni.index.migrations import steps  # noqa: PLC0415 - see above
 
-
-def _configuration(connection: sqlalchemy.Connection) -> Config:
-    configuration = Config()
-    configuration.set_main_option("script_location", "harmoni.index:migrations")
-    configuration.set_main_option("path_separator", "os")
-    configuration.attributes["connection"] = connection
-    return configuration
+    steps.upgrade(connection, revision)

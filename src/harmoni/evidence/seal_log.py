@@ -19,8 +19,8 @@ from harmoni.sealing import document
 _SUFFIX: Final = ".json"
 _CLOCK_MS: Final = 86_400_000
 """How far a clock may have been set between the opening of a pack and its sealing."""
-_REMEMBERED: Final = 4096
-"""Records; those of a busy day."""
+_REMEMBERED: Final = 1 << 16
+"""Records: more than any day has, or the oldest would go before it is asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,7 @@ class SealLog:
         hundreds of packs without a record and a log has millions. Were a clock wrong by more than
         `_CLOCK_MS` just then, the pack would be recorded once more.
         """
+        opened_ms = pack_id.time_ms
         for sequence in range(self.end() - 1, -1, -1):
             try:
                 record = self._remembered(_file_name(sequence))
@@ -91,7 +92,7 @@ class SealLog:
                 continue
             if record.pack_id == pack_id:
                 return record
-            if record.sealed_at_ms < pack_id.time_ms - _CLOCK_MS:
+            if record.sealed_at_ms < opened_ms - _CLOCK_MS:
                 return None
         return None
 

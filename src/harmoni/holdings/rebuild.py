@@ -171,7 +171,8 @@ class Rebuilder:
 
     def _rebuild(self, progress: Progress) -> RebuildReport:
         # Before anything is read: keys that came back with a restored copy open nothing.
-        self._erased = self._reapply({each.pack_id: each for each in self._log.readable()})
+        self._read_log()
+        self._erased = self._reapply(self._logged)
         index_id, fresh = create_index(self._files, self._layout, self._keyring, self._pack_ids)
         self._read_sealed(fresh, progress)
         try:
@@ -218,10 +219,13 @@ class Rebuilder:
             equal=equal,
         )
 
-    def _read_sealed(self, fresh: Database, progress: Progress) -> None:
-        # What the second reading adds is read alone: every sender waits for that one.
+    def _read_log(self) -> None:
+        """Read the log, or what came since it was read: senders wait while that is caught up."""
         first, self._log_end = self._log_end, self._log.end()
         self._logged |= {record.pack_id: record for record in self._log.readable(first)}
+
+    def _read_sealed(self, fresh: Database, progress: Progress) -> None:
+        self._read_log()
         names = [
             f"{self._layout.sealed_packs}/{folder}/{name}"
             for folder in self._files.names(self._layout.sealed_packs)

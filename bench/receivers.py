@@ -1,0 +1,223 @@
+"""What is measured beside each other: HARMONI's archive, and the peers, each as its own processes.
+
+All listen on loopback. The peers neither hash nor encrypt nor flush; HARMONI does everything that
+it does in a hospital.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from harmoni.demo import system
+from harmoni.demo.system import Centre
+from harmoni.net import notify, server
+from harmoni.net.tls import TLSFiles
+from harmoni.runtime.clock import SystemClock
+
+HOST: Final = "127.0.0.1"
+AE_TITLE: Final = "HARMONI"
+DCMTK: Final = Path("/usr/bin")
+QUICK: Final = os.environ | {"TCP_NODELAY": "1"}
+"""DCMTK and Orthanc wait 40 ms for an acknowledgement otherwise."""
+MOST_PDU_BYTES: Final = 131_072
+_START_S: Final = 60.0
+_SEAL_S: Final = 120.0
+_HERE: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Something that takes instances in."""
+
+    port: int
+    process: psutil.Process
+    ae_title: str = AE_TITLE
+    options: tuple[str, ...] = ()
+    """The sender's, for it."""
+    settle: Callable[[], None] | None = None
+    """Waits until all that was taken in is sealed."""
+
+    def cpu_s(self) -> float:
+        """CPU seconds of it and its children so far."""
+        total = 0.0
+        for each in (self.process, *self.process.children(recursive=True)):
+            times = each.cpu_times()
+            total += times.user + times.system
+        return total
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with server.listen(HOST, 0) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def harmoni(folder: Path, *, workers: int = 1, tls: bool = False) -> Iterator[Receiver]:
+    """The archive role: in clear text by bench/plain_archive.py, or as it is, over TLS."""
+    centre = _centre(folder, workers)
+    command = [sys.executable, _HERE / "plain_archive.py", "serve", centre.config_path]
+    if tls:
+        command = [sys.executable, "-m", "harmoni.cli", "archive", "serve"]
+        command += ["--config", centre.config_path]
+    paths = os.pathsep.join([str(_HERE), os.environ.get("PYTHONPATH", "")])
+    with notify.Listener() as listener, (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            list(map(str, command)),
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": paths} | listener.environment,
+        )
+        with _ended(process):
+            while not listener.hears("READY=1", 1.0):
+                assert process.poll() is None, (folder / "log").read_text()[-2000:]
+            yield Receiver(
+                centre.archive.listen.port,
+                psutil.Process(process.pid),
+                options=_tls(centre.houses[0].tls_files) if tls else (),
+                settle=lambda: _settle(centre),
+            )
+
+
+def _centre(folder: Path, workers: int) -> Centre:
+    return system.build(
+        folder,
+        hospitals=1,
+        seal_after_s=1.0,
+        settings=["archive.safe_copies=1", f"archive.workers={workers}"],
+        clock=SystemClock(),
+    )
+
+
+def _settle(centre: Centre) -> None:
+    open_packs = centre.archive.archive.data / "packs" / str(centre.houses[0].hospital) / "open"
+    until_s, pause = time.monotonic() + _SEAL_S, threading.Event()
+    while any(open_packs.glob("*.tar")):
+        assert time.monotonic() < until_s, "packs are not sealed"
+        pause.wait(0.2)
+
+
+def _tls(files: TLSFiles) -> tuple[str, ...]:
+    """DCMTK's options for an identity."""
+    return ("+tls", str(files.key), str(files.certificate), "+cf", str(files.authorities))
+
+
+@contextmanager
+def storescp(folder: Path, *options: str) -> Iterator[Receiver]:
+    """DCMTK's receiver, which writes files as they come and does nothing else."""
+    port = free_port()
+    command = [DCMTK / "storescp", "-od", folder, "+B", "-pm", "-pdu", MOST_PDU_BYTES]
+    with _peer([*command, *options, port], port) as receiver:
+        yield receiver
+
+
+@contextmanager
+def storescp_tls(folder: Path) -> Iterator[Receiver]:
+    """The same over TLS, with the certificates of an archive of ours."""
+    keys = folder / "keys"
+    keys.mkdir()
+    centre = _centre(keys, 1)
+    section = centre.archive.tls
+    own = TLSFiles(certificate=section.certificate, key=section.key, authorities=section.ca)
+    theirs = _tls(centre.houses[0].tls_files)
+    port = free_port()
+    command = [DCMTK / "storescp", "-od", folder, "+B", "-pm", "-pdu", MOST_PDU_BYTES]
+    with _peer([*command, *_tls(own), port], port, theirs) as receiver:
+        yield receiver
+
+
+@contextmanager
+def orthanc(folder: Path) -> Iterator[Receiver]:
+    """Orthanc with SQLite, as it comes."""
+    port = free_port()
+    configuration = {
+        "Name": AE_TITLE,
+        "StorageDirectory": str(folder),
+        "IndexDirectory": str(folder),
+        "Plugins": [],
+        "HttpPort": free_port(),
+        "AuthenticationEnabled": False,
+        "DicomAet": AE_TITLE,
+        "DicomPort": port,
+        "MaximumPduLength": MOST_PDU_BYTES,
+        "DicomModalities": {"sender": ["BENCH", HOST, 104]},
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+    }
+    path = folder / "orthanc.json"
+    path.write_text(json.dumps(configuration))
+    with _peer(["/usr/sbin/Orthanc", path], port) as receiver:
+        yield receiver
+
+
+@contextmanager
+def pynetdicom(folder: Path) -> Iterator[Receiver]:
+    """Pynetdicom's own storescp, writing to files."""
+    port = free_port()
+    command = [sys.executable, "-m", "pynetdicom", "storescp", port, "-od", folder]
+    command += ["--max-pdu", MOST_PDU_BYTES]
+    with _peer(command, port) as receiver:
+        yield receiver
+
+
+@contextmanager
+def dcmqrscp(folder: Path) -> Iterator[Receiver]:
+    """DCMTK's small archive."""
+    port = free_port()
+    path = folder / "dcmqrscp.cfg"
+    path.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = {MOST_PDU_BYTES}\nMaxAssociations = 16\n"
+        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\n{AE_TITLE} {folder} RW (500, 1024mb) ANY\nAETable END\n"
+    )
+    with _peer([DCMTK / "dcmqrscp", "-c", path], port) as receiver:
+        yield receiver
+
+
+@contextmanager
+def _peer(
+    command: Sequence[object], port: int, options: tuple[str, ...] = ()
+) -> Iterator[Receiver]:
+    process = subprocess.Popen(
+        list(map(str, command)), env=QUICK, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    with _ended(process):
+        echo = [str(DCMTK / "echoscu"), *options, "-aec", AE_TITLE, HOST, str(port)]
+        until_s = time.monotonic() + _START_S
+        while subprocess.run(echo, check=False, capture_output=True).returncode != 0:
+            assert process.poll() is None, f"{command[0]} ended"
+            assert time.monotonic() < until_s, f"{command[0]} does not answer"
+        yield Receiver(port, psutil.Process(process.pid), options=options)
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+KINDS: Final[Mapping[str, Callable[[Path], AbstractContextManager[Receiver]]]] = {
+    "harmoni": harmoni,
+    "harmoni_two_workers": partial(harmoni, workers=2),
+    "harmoni_tls": partial(harmoni, tls=True),
+    "storescp": storescp,
+    "storescp_tls": storescp_tls,
+    "orthanc": orthanc,
+    "pynetdicom": pynetdicom,
+    "dcmqrscp": dcmqrscp,
+}
+"""Everything that can be measured, by name."""

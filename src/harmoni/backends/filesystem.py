@@ -9,8 +9,9 @@ is why the store's code calls no other I/O. Errors of the operating system becom
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,6 +20,7 @@ from harmoni.model.errors import (
     Busy,
     ConfigurationError,
     Damaged,
+    HarmoniError,
     NotHeld,
     OutOfResources,
     StorageFailed,
@@ -42,6 +44,7 @@ _BESIDE_RANDOM_BYTES: Final = 8
 TEMPORARY_SUFFIX: Final = ".tmp"
 """Of a file that is still being published, or that a crash kept from it; its name begins with a
 dot and goes on with the name it was to get."""
+_TEMPORARY: Final = re.compile(rf"\..+\.[0-9a-f]{{{2 * _BESIDE_RANDOM_BYTES}}}{TEMPORARY_SUFFIX}")
 _COPY_BYTES: Final = 1 << 30  # one copy_file_range call; the kernel caps near 2 GiB
 
 
@@ -282,17 +285,32 @@ class Filesystem:
         Raises:
             AlreadyHeld: the name exists; what it names is untouched.
         """
-        beside = self._write_beside(name, data)
-        try:
+        with self._written_beside(name, data) as beside:
             self.link(beside, name)
-        finally:
             self.remove(beside)
         self.sync_directory(os.path.dirname(name))
 
     def replace(self, name: str, data: Buffer) -> None:
         """Put a small file in the place of another in one durable step."""
-        self.rename(self._write_beside(name, data), name)
+        with self._written_beside(name, data) as beside:
+            self.rename(beside, name)
         self.sync_directory(os.path.dirname(name))
+
+    def drop_abandoned(self, folder: str) -> list[str]:
+        """Remove what a crash kept from being published in a folder, and name it.
+
+        Safe at any time: a file that is being published is locked by whoever does, and the lock
+        dies with its process. Not made durable: what comes back after a crash goes the next time.
+        """
+        dropped = []
+        for last in self.names(folder):
+            name = f"{folder}/{last}" if folder else last
+            if _TEMPORARY.fullmatch(last):
+                with suppress(NotHeld), self.open(name, writable=True) as file:
+                    if file.lock():
+                        self.remove(name)
+                        dropped.append(name)
+        return dropped
 
     def link(self, old: str, new: str) -> None:
         """Give a file a second name, never over another; durable after `sync_directory`.
@@ -384,16 +402,31 @@ class Filesystem:
                 return False
         return True
 
-    def _write_beside(self, name: str, data: Buffer) -> str:
-        beside = _beside(name)
-        with self.create(beside) as file:
+    @contextmanager
+    def _written_beside(self, name: str, data: Buffer) -> Iterator[str]:
+        """A durable file beside the one of that name, ours for the length of a with block.
+
+        The block gives it its name; what fails leaves nothing.
+        """
+        with self._create_beside(name) as file:
             try:
                 file.write([data], 0)
                 file.sync()
-            except (OutOfResources, StorageFailed):
-                self.remove(beside)
+                yield file.name
+            except HarmoniError:
+                with suppress(NotHeld):
+                    self.remove(file.name)
                 raise
-        return beside
+
+    def _create_beside(self, name: str) -> File:
+        """A new file beside the one of that name, locked: nobody takes it for abandoned."""
+        while True:
+            file = self.create(_beside(name))
+            file.lock(wait=True)
+            if not file.is_removed():
+                return file
+            # It was taken for abandoned before it was locked.
+            file.close()
 
 
 def _beside(name: str) -> str:

@@ -344,6 +344,14 @@ class Holding:
             self._packs.forget_all()
         self._packs.forget_gone()
 
+    def drop_abandoned(self) -> list[str]:
+        """Remove what crashes kept from being published: keys, log records, what a role notes."""
+        files, layout = self._site.files, self.layout
+        below = [f"{layout.keys}/{name}" for name in files.names(layout.keys)]
+        folders = ["", layout.custody, layout.index, layout.log(self._site.site), layout.keys]
+        folders += [folder for folder in below if folder != layout.recovery_recipient]
+        return [name for folder in folders for name in files.drop_abandoned(folder)]
+
     def recall(self, held: Held) -> Iterator[memoryview]:
         """The data set of a held instance, verified; see `recall.data_set`.
 

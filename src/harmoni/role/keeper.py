@@ -26,7 +26,8 @@ _MEBIBYTE: Final = 1 << 20
 _COMPARE_S: Final = 5.0
 """How long a round goes on comparing one hospital's packs for conflicts."""
 _LOOK_S: Final = 3600.0
-"""How often every sealed pack's file is looked for, and that of an evicted one, which must go."""
+"""How often every sealed pack's file is looked for, and what must go: of an evicted pack, and what
+was never published."""
 _LOOKING_S: Final = 0.5
 """How long a round goes on looking for one hospital's packs, which may be a million."""
 _LOOK_PACKS: Final = 500
@@ -226,6 +227,7 @@ class Keeper:
         self._looking.add(hospital)
         for pack_id in holding.let_go.complete():
             self._log.info("eviction completed", hospital=hospital, pack=str(pack_id))
+        holding.drop_abandoned()
 
     def _scrub(self, holding: Holding) -> None:
         """Read the pack again that is due longest, if the rate allows it now; one a round."""

@@ -127,6 +127,7 @@ class KeyCopies:
         if place.settled.get(folder) == stamp:
             return
         place.files.make_directory(folder)
+        place.files.drop_abandoned(folder)
         failed = False
         names = list(self._files_of(folder))
         for name in names:

@@ -137,6 +137,10 @@ class Layout:
         """Held by a rotation, of which there is one at a time."""
         return f"{self.custody}/{self.hospital}.rotation"
 
+    def log(self, site: SiteId) -> str:
+        """The folder of a site's seal log."""
+        return f"log/{self.hospital}/{site}"
+
     @property
     def index(self) -> str:
         """The folder of index databases."""
@@ -165,6 +169,6 @@ class Layout:
             self.index_keys,
             self.index,
             self.custody,
-            f"log/{self.hospital}/{site}",
+            self.log(site),
         ):
             files.make_directory(folder)

@@ -264,3 +264,24 @@ def test_keys_that_a_restore_brought_back_are_destroyed_at_the_next_look(archive
     keeper.tick()
     with pytest.raises(Erased):
         house.recall(held)
+
+
+def test_what_a_crash_kept_from_being_published_is_removed_at_start(archive, keeper):
+    house = archive.houses[FIRST]
+    house.store(houses.data_set())
+    layout, site = house.holding.layout, house.site
+    folders = (
+        layout.keys,
+        layout.writer_keys(site.writer),
+        layout.epochs,
+        layout.index_keys,
+        layout.custody,
+        layout.index,
+        layout.log(site.site),
+        ".",
+    )
+    for folder in folders:
+        site.files.create(f"{folder}/.a.0123456789abcdef.tmp").close()
+    keeper.tick()
+
+    assert house.files("**/*.tmp") == []

@@ -8,6 +8,7 @@ import house as houses
 from harmoni.backends.filesystem import Filesystem
 from harmoni.model.errors import StorageFailed
 from harmoni.sealing import keys
+from harmoni.vault.key_copies import KeyCopies
 
 LATER_MS = 60_000
 
@@ -49,6 +50,17 @@ def test_every_key_is_in_three_places_after_a_round_and_nothing_of_custody_is(ri
     assert all(map(rig.equal, rig.places))
     assert rig.verify() == []
     assert {path.name for place in rig.places for path in place.iterdir()} == {"keys"}
+
+
+def test_what_a_crash_left_half_brought_goes_with_the_next_round(rig):
+    rig.mint()
+    rig.copies.mirror()
+    left = rig.places[0] / "keys/hospital-a/epochs/.a.0123456789abcdef.tmp"
+    left.touch()
+    fresh = KeyCopies(rig.house.site.files, rig.house.holding.layout, rig.places)
+
+    assert fresh.mirror() == {}
+    assert not left.exists()
 
 
 def test_what_is_minted_later_is_brought_by_the_next_round(rig):

@@ -16,9 +16,11 @@ import pytest
 
 import house as houses
 from crash import scenario
-from crash.invariants import Examiner, Violated
+from crash.invariants import Examiner
+from crash.look import Violated
 from crash.second_crash import recovery_of
 from crash.states import States
+from crash.work import Run
 from harmoni.sealing import bech32
 from harmoni.vault.layout import Layout
 
@@ -60,6 +62,7 @@ def explore(
     seed: int,
     stop_at: int = 1,
     planted: Callable[[pytest.MonkeyPatch], None] | None = None,
+    stays: bool = False,
 ) -> Explored:
     """Look at so many distinct states of a scenario, or until so many violations are found.
 
@@ -68,13 +71,15 @@ def explore(
         wanted: how many distinct states.
         seed: decides every choice by chance.
         stop_at: how many violations are enough.
-        planted: changes the product while the scenario is played, and not when it recovers.
+        planted: changes the product while the scenario is played.
+        stays: and when it recovers as well.
     """
-    with scratch() as root:
-        with pytest.MonkeyPatch.context() as patched:
-            if planted is not None:
-                planted(patched)
-            run = scenario.play(name, root / "run", seed)
+    with scratch() as root, pytest.MonkeyPatch.context() as patched:
+        if planted is not None:
+            planted(patched)
+        run = scenario.play(name, root / "run", seed)
+        if not stays:
+            patched.undo()
         return _examined(run, root / "state", wanted, seed, stop_at)
 
 
@@ -98,7 +103,7 @@ def explore_recovery(name: str, firsts: int, each: int, *, seed: int) -> Explore
     return total
 
 
-def _examined(run: scenario.Run, root: Path, wanted: int, seed: int, stop_at: int) -> Explored:
+def _examined(run: Run, root: Path, wanted: int, seed: int, stop_at: int) -> Explored:
     states = States(run.journal, Layout(houses.HOSPITAL).current_index, seed)
     examiner = Examiner(run, root)
     violations: list[str] = []

@@ -6,6 +6,8 @@ Files and folders are numbered, not named: a name can move from one to another, 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harmoni.index.packs import PackState
+
 
 @dataclass(frozen=True, slots=True)
 class Create:
@@ -94,7 +96,12 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class Mark:
+    """What the world was told, or did to us: no act of the product on its disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Mark):
     """Success was answered for an instance."""
 
     number: int
@@ -102,7 +109,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Mark):
     """`record` returned for an event."""
 
     kind: str
@@ -110,11 +117,47 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Mark):
     """`finish` returned for a pack."""
 
     pack_id: str
     sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed(Mark):
+    """A flush of the index returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harmed(Mark):
+    """From here on a disk may have lost these instances of a pack."""
+
+    pack_id: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Mark):
+    """A scrub said that a pack is not what was sealed, and which instances are lost with it."""
+
+    pack_id: str
+    state: PackState
+    sop_instance_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired(Mark):
+    """A repair said that a pack is whole again."""
+
+    pack_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated(Mark):
+    """A rotation returned; the public part of the identity in force."""
+
+    recipient: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +179,7 @@ DiskOp = (
     | MakeDirectory
     | SyncDirectory
 )
-Entry = DiskOp | Commit | Stored | Recorded | Sealed | Phase
+Entry = DiskOp | Commit | Mark | Phase
 
 
 @dataclass(slots=True)

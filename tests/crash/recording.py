@@ -90,6 +90,7 @@ class RecordingFilesystem(Filesystem):
         self._numbers = numbers
         self._failure: tuple[str, str] | None = None
         self.meanwhile: Callable[[str], None] | None = None
+        """What others do just before a name changes or becomes durable; given that name."""
 
     def fail_next(self, act: str, suffix: str) -> None:
         """Let the next write or sync of a file whose name ends so fail."""
@@ -118,12 +119,12 @@ class RecordingFilesystem(Filesystem):
         return file.of(self, number)
 
     def link(self, old: str, new: str) -> None:
+        self._others_act(new)
         super().link(old, new)
         self.journal.note(j.Link(old, new))
 
     def rename(self, old: str, new: str) -> None:
-        if self.meanwhile is not None:
-            self.meanwhile(new)
+        self._others_act(new)
         super().rename(old, new)
         self.journal.note(j.Rename(old, new))
 
@@ -132,6 +133,7 @@ class RecordingFilesystem(Filesystem):
         self.journal.note(j.Unlink(name))
 
     def sync_directory(self, name: str) -> None:
+        self._others_act(name)
         super().sync_directory(name)
         self.journal.note(j.SyncDirectory(name))
 
@@ -140,6 +142,10 @@ class RecordingFilesystem(Filesystem):
         # Made at its first use and never written: whether it is there means nothing.
         with super().lock_file(name, wait=wait):
             yield
+
+    def _others_act(self, name: str) -> None:
+        if self.meanwhile is not None:
+            self.meanwhile(name)
 
     def _make_one(self, name: str) -> bool:
         made = super()._make_one(name)

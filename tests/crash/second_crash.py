@@ -1,13 +1,15 @@
 """A crash during the recovery from another: recovery is work, too, and is played as such."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from crash import index_log
 from crash import journal as j
 from crash.invariants import Examiner
+from crash.promised import Promised
 from crash.recording import Numbers, RecordingFilesystem, baseline
-from crash.scenario import Run, deterministic
 from crash.states import State
+from crash.work import Run, deterministic
 from harmoni.model.errors import StorageFailed
 
 
@@ -33,9 +35,9 @@ def recovery_of(run: Run, state: State, root: Path, seed: int) -> Run | None:
             return None
         journal.databases = {str(database.path.relative_to(store)): index_log.copy(database, root)}
         for entry in run.journal.entries[: state.point]:
-            if isinstance(entry, j.Stored | j.Recorded | j.Sealed):
+            if isinstance(entry, j.Mark):
                 journal.note(entry)
         journal.note(j.Phase("recovery"))
         with index_log.recorded(journal, store, root):
-            examiner.recover(house, may_rebuild=False)
-    return Run(journal, run.custody_key, run.terms, run.ended_s + 3600, lost_index=run.lost_index)
+            examiner.recover(house, Promised.by(run.journal, state.point), may_rebuild=False)
+    return replace(run, journal=journal, ended_s=run.ended_s + 3600)

@@ -156,7 +156,7 @@ def _points(journal: j.Journal) -> Iterator[_Point]:
         match entry:
             case j.Phase(name):
                 phase = name
-            case j.Stored() | j.Recorded() | j.Sealed():
+            case j.Mark():
                 pass
             case j.Commit(database):
                 yield _Point(place, phase, disk, logs)
@@ -171,7 +171,7 @@ def _told(journal: j.Journal) -> list[int]:
     """For each point, how much had been acknowledged."""
     told = [0]
     for entry in journal.entries:
-        told.append(told[-1] + isinstance(entry, j.Stored | j.Recorded | j.Sealed))
+        told.append(told[-1] + isinstance(entry, j.Mark))
     return told
 
 

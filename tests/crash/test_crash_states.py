@@ -12,7 +12,13 @@ SEED = int(os.environ.get("HARMONI_CRASH_SEED", "1"))
 # In all, over every scenario; `make soak` asks for ten times as many.
 STATES = int(os.environ.get("HARMONI_CRASH_STATES", "2000"))
 # Each within what the scenario has: a run has so many distinct crash states and no more.
-_SHARES = {"receive and seal": 0.6, "rebuild": 0.22, "let go": 0.18}
+_SHARES = {
+    "receive and seal": 0.45,
+    "rebuild": 0.15,
+    "let go": 0.15,
+    "scrub and repair": 0.15,
+    "rotate keys": 0.1,
+}
 _SECOND = 25
 """States of each recovery that is crashed."""
 

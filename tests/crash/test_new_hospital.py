@@ -8,8 +8,8 @@ from crash import index_log
 from crash.harness import scratch
 from crash.invariants import Examiner
 from crash.recording import Numbers, RecordingFilesystem, baseline
-from crash.scenario import Run, deterministic
 from crash.states import States
+from crash.work import Run, deterministic
 from harmoni.holdings.holding import Holding
 from harmoni.model.errors import AlreadyHeld
 from harmoni.sealing import age

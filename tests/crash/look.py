@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 import house as houses
 from crash.promised import Promised
 from harmoni.index import lookup, packs, safe
+from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackRow, PackState
 from harmoni.model.errors import Damaged, NotHeld
 from harmoni.model.identifiers import PackId
+from harmoni.sealing import event
 from harmoni.vault import reader
 from house import House
 
@@ -63,12 +65,8 @@ def all_is_kept(house: House, promised: Promised, data: Mapping[str, bytes]) -> 
     """I1 to I3: after recovery nothing is lost, nothing is damaged and nothing has changed."""
     holding = house.holding
     with holding.index.reader() as connection:
-        marks = {
-            mark
-            for (mark,) in connection.execute(
-                "SELECT json_extract(body, '$.mark') FROM fact"
-            ).fetchall()
-        }
+        marks = _facts(connection, "mark")
+        replaced = _facts(connection, "pack", event.REPAIR)
         held = {
             number: lookup.versions(connection, houses.uid(number)) for number in promised.stored
         }
@@ -90,6 +88,9 @@ def all_is_kept(house: House, promised: Promised, data: Mapping[str, bytes]) -> 
         )
     lost = promised.events - marks
     check(not lost, f"acknowledged events are lost: {sorted(lost)}")
+    # What was told to be damaged is whole, so it was replaced, by whomever.
+    untold = (promised.told.keys() | promised.repaired) - replaced
+    check(not untold, f"no event says that packs were replaced: {untold}")
     # I3: sealed packs never change, and no key seals two of them.
     for pack_id, sealed in promised.sealed.items():
         is_unchanged(house, pack_id, sealed)
@@ -151,6 +152,14 @@ def _recalled(house: House, data: Mapping[str, bytes]) -> set[str]:
             check(content == expected, f"another content: {member.location}")
             recalled.add(member.sop_instance_uid)
     return recalled
+
+
+def _facts(connection: Connection, of: str, kind: str = "") -> set[str]:
+    """One field of every event in the index, or of every one of a kind."""
+    rows = connection.execute(
+        "SELECT json_extract(body, ?) FROM fact WHERE kind = ? OR ? = ''", (f"$.{of}", kind, kind)
+    )
+    return {value for (value,) in rows.fetchall()}
 
 
 def _rows(house: House) -> Iterator[tuple[PackRow, list[Held]]]:

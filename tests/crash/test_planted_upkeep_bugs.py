@@ -74,7 +74,7 @@ def a_repaired_pack_is_renamed_before_its_copy_is_flushed(plant):
 
 
 def a_repaired_pack_s_folder_is_not_flushed(plant):
-    no_folder_is_flushed_within(plant, Repairer, "_take")
+    no_folder_is_flushed_within(plant, Repairer, "_put_in_place")
 
 
 def damage_is_noted_without_a_flush(plant):

@@ -1,7 +1,8 @@
 """Repairing: a whole copy from elsewhere takes the place of a damaged or missing pack.
 
 A copy is believed for its bytes alone: it must have the length and the SHA-256 that were sealed.
-It is written beside the damaged file, flushed, read back from the disk, and then renamed over it.
+It is written beside the damaged file, flushed and read back from the disk. Then an event tells of
+it, and only then it is renamed over the file: no pack is ever replaced without saying so.
 """
 
 from collections.abc import Callable, Iterator
@@ -106,19 +107,19 @@ class Repairer:
                 self._take(file, row.sealed)
         except (Damaged, NotHeld) as error:
             return Repaired(pack_id=pack_id, repaired=False, why=str(error))
+        self._record(row.sealed, before, label)
+        self._put_in_place(pack_id)
         after = self._scrubber.verify(pack_id, opens=True)
         if not after.sound:
             return Repaired(pack_id=pack_id, repaired=False, why=after.why)
-        self._record(row.sealed, before, label)
         return Repaired(pack_id=pack_id, repaired=True, why=before.why)
 
     def _take(self, source: File, sealed: SealedPack) -> None:
-        """Put a copy in the pack's place, if it is what was sealed."""
+        """Write a copy beside the pack, durable, if it is what was sealed."""
         if source.size_bytes() != sealed.size_bytes:
             raise Damaged(f"the copy {source.name} has another length than was sealed")
         beside = self._layout.repaired_pack(sealed.pack_id)
-        folder, _, _ = beside.rpartition("/")
-        self._files.make_directory(folder)
+        self._files.make_directory(beside.rpartition("/")[0])
         with suppress(NotHeld):  # left by a repair that was interrupted; there is one at a time
             self._files.remove(beside)
         try:
@@ -133,8 +134,11 @@ class Repairer:
         except HarmoniError:
             self._files.remove(beside)
             raise
-        self._files.rename(beside, self._layout.sealed_pack(sealed.pack_id))
-        self._files.sync_directory(folder)
+
+    def _put_in_place(self, pack_id: PackId) -> None:
+        name = self._layout.sealed_pack(pack_id)
+        self._files.rename(self._layout.repaired_pack(pack_id), name)
+        self._files.sync_directory(name.rpartition("/")[0])
 
     def _record(self, sealed: SealedPack, before: Verdict, label: str) -> None:
         self._events.record(

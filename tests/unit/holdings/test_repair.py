@@ -8,7 +8,7 @@ import house as houses
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.repair import copy_below
 from harmoni.index.packs import PackState
-from harmoni.model.errors import Busy, Damaged
+from harmoni.model.errors import Busy, Damaged, StorageFailed
 
 
 @pytest.fixture
@@ -72,6 +72,29 @@ def test_a_missing_pack_comes_back_and_the_repair_is_an_event_that_a_rebuild_fin
         told = connection.execute("SELECT kind, body FROM fact").fetchall()
     assert [kind for kind, _ in told] == ["repair"]
     assert '"was": "missing"' in told[0][1]
+
+
+def test_a_pack_is_never_replaced_without_an_event_though_the_repair_was_cut_short(
+    copied, monkeypatch
+):
+    house, copy = copied
+    pack_of(house, 2).unlink()
+    house.holding.presence.check()
+    real = Filesystem.rename
+
+    def rename_and_fail(self, old, new):
+        real(self, old, new)
+        raise StorageFailed("planted")
+
+    monkeypatch.setattr(Filesystem, "rename", rename_and_fail)
+    with pytest.raises(StorageFailed):
+        repair(house, copy)
+    monkeypatch.undo()
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    with house.holding.index.reader() as connection:
+        assert connection.execute("SELECT kind FROM fact").fetchall() == [("repair",)]
 
 
 def test_a_copy_that_is_damaged_itself_replaces_nothing(copied):

@@ -7,10 +7,14 @@ makes it more than that, the commitment upon which a gateway lets go, comes only
 quiet and sealed. A place that is behind or away is told, by the keeper's health, by `status` and by
 `check`, until it has caught up.
 
+A copy opens by itself, wherever bringing it stops: the epoch keys come first, what they replace
+stays beside them as <name>.replaced, and goes when every key block is there.
+
 The copy has the names of the original, below keys/<hospital>. The program never makes the place
 itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
 
-Limits: nothing in a copy is removed but what a rotation has replaced. A copy with a higher
+Limits: nothing in a copy is removed but what a rotation has replaced. Of one that was half brought
+when a further rotation ended, some blocks open only when that is brought. A copy with a higher
 generation of a block than here is never overwritten; it says that the keys here are old. A place on
 a network mount that hangs instead of failing holds up the keeper: mount it so that it fails.
 """
@@ -21,9 +25,9 @@ from pathlib import Path
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import Damaged, HarmoniError, NotHeld
+from harmoni.model.errors import AlreadyHeld, Damaged, HarmoniError, NotHeld
 from harmoni.sealing import keys
-from harmoni.vault.layout import REPLACED_SUFFIX, Layout
+from harmoni.vault.layout import EPOCH_SUFFIX, REPLACED_SUFFIX, Layout
 
 _NS_PER_MS: Final = 1_000_000
 
@@ -38,6 +42,8 @@ class _Place:
         """Of the files and folders that were brought."""
         self.settled: dict[str, tuple[int, int]] = {}
         """Of the folders that need not be looked into before they change."""
+        self.replaced: set[str] = set()
+        """Epoch keys that are kept there only until all blocks are."""
 
     def require(self) -> None:
         """See that it is there; what was brought is looked at anew once it was away."""
@@ -73,6 +79,8 @@ class KeyCopies:
             try:
                 place.require()
                 behind = [why for folder in self._folders() for why in self._bring(place, folder)]
+                if not behind:
+                    self._remove_replaced(place)
             except HarmoniError as error:
                 behind = [str(error)]
             if behind:
@@ -107,10 +115,10 @@ class KeyCopies:
         return problems
 
     def _folders(self) -> list[str]:
-        """The folder of keys and those in it."""
-        own, recipient = self._layout.keys, self._layout.recovery_recipient
-        inner = [f"{own}/{name}" for name in self._names(own)]
-        return [own, *(name for name in inner if name != recipient)]
+        """The folder of keys and those in it; epoch keys before the blocks that need them."""
+        own, epochs = self._layout.keys, self._layout.epochs
+        inner = {f"{own}/{name}" for name in self._names(own)}
+        return [own, epochs, *sorted(inner - {epochs, self._layout.recovery_recipient})]
 
     def _names(self, folder: str) -> list[str]:
         return [name for name in self._files.names(folder) if not name.startswith(".")]
@@ -119,7 +127,9 @@ class KeyCopies:
         if folder == self._layout.keys:
             yield self._layout.recovery_recipient
         else:
-            yield from (f"{folder}/{name}" for name in self._names(folder))
+            names = self._names(folder)
+            names.sort(key=lambda name: not name.endswith(REPLACED_SUFFIX))
+            yield from (f"{folder}/{name}" for name in names)
 
     def _bring(self, place: _Place, folder: str) -> Iterator[str]:
         # Taken before looking: what changes meanwhile is met by the next look.
@@ -135,10 +145,8 @@ class KeyCopies:
                 failed = True
                 yield why
         for name in place.files.names(folder):
-            gone = f"{folder}/{name}"
-            if name.endswith(REPLACED_SUFFIX) and gone not in names:
-                place.files.remove(gone)
-                place.files.sync_directory(folder)
+            if name.endswith(REPLACED_SUFFIX) and f"{folder}/{name}" not in names:
+                place.replaced.add(f"{folder}/{name}")
         if not failed:
             # Looked into once more: a change within the same tick of the clock has the same stamp.
             if place.stamps.get(folder) == stamp:
@@ -159,9 +167,27 @@ class KeyCopies:
         if there != data:
             if there is not None and _generation(there) > _generation(data):
                 return f"{name} is older here than there: restore it from there"
+            if there is not None:
+                self._keep_replaced(place, name, there)
             place.files.replace(name, data)
         place.stamps[name] = stamp
         return ""
+
+    def _keep_replaced(self, place: _Place, name: str, there: bytes) -> None:
+        """Keep the epoch key that a place has: the blocks that it has may be under that one."""
+        if name.startswith(f"{self._layout.epochs}/") and name.endswith(EPOCH_SUFFIX):
+            with suppress(AlreadyHeld):
+                kept = name.removesuffix(EPOCH_SUFFIX) + REPLACED_SUFFIX
+                place.files.publish(kept, there)
+
+    def _remove_replaced(self, place: _Place) -> None:
+        """Remove the epoch keys that no block at a place needs any more."""
+        for name in sorted(place.replaced):
+            if not self._files.exists(name):
+                with suppress(NotHeld):
+                    place.files.remove(name)
+                place.files.sync_directory(self._layout.epochs)
+        place.replaced.clear()
 
     def _compare(self, place: _Place, folder: str, older_than_ms: int) -> Iterator[str]:
         here = set()

@@ -61,7 +61,8 @@ class Examiner:
             if share != 1:
                 look.index_keeps(house, promised)
             self.recover(house, promised, may_rebuild=share == 1 or self._may_be_lost(state))
-            house = self.process()
+            if self._run.again is not None:
+                house = self.process()
             look.all_is_kept(house, promised, self._data)
             for pack_id, record in logged.items():
                 check(house.holding.log.find(record.pack_id) == record, "log changed")

@@ -13,9 +13,9 @@ from harmoni.vault.layout import REPLACED_SUFFIX
 from house import House
 
 _MONTH_S = 31 * 86_400.0
-_EVERY = 3
+_EVERY = 4
 """At one of so many chances between two steps a writer comes."""
-_MOST = 8
+_MOST = 5
 
 
 class Newcomers:

@@ -16,8 +16,8 @@ _SHARES = {
     "receive and seal": 0.45,
     "rebuild": 0.15,
     "let go": 0.15,
-    "scrub and repair": 0.15,
-    "rotate keys": 0.1,
+    "scrub and repair": 0.13,
+    "rotate keys": 0.12,
 }
 _SECOND = 25
 """States of each recovery that is crashed."""

@@ -83,7 +83,10 @@ def a_key_block_is_published_after_its_first_use(plant):
         else:
             real(self, name, data)
 
-    real_sync = PackWriter.sync
+    real_stamp, real_sync = Filesystem.stamp, PackWriter.sync
+
+    def stamp(self, name):
+        return (0, 0) if any(name == other for _, other, _ in waiting) else real_stamp(self, name)
 
     def sync(self):
         real_sync(self)
@@ -94,7 +97,8 @@ def a_key_block_is_published_after_its_first_use(plant):
 
     plant.setattr(Filesystem, "publish", publish)
     plant.setattr(PackWriter, "sync", sync)
-    plant.setattr(Keyring, "_keep_block", lambda _self, _block: None)
+    plant.setattr(Filesystem, "stamp", stamp)
+    plant.setattr(Keyring, "_kept_block", lambda _self, opened: opened)
 
 
 def a_pack_is_moved_before_its_rows_are_flushed(plant):

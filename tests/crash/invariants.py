@@ -59,7 +59,7 @@ class Examiner:
             house = self.process()
             logged = {str(record.pack_id): record for record in house.holding.log.readable()}
             if share != 1:
-                look.index_keeps(house, promised)
+                look.what_was_told_holds(house, promised)
             self.recover(house, promised, may_rebuild=share == 1 or self._may_be_lost(state))
             if self._run.again is not None:
                 house = self.process()
@@ -140,6 +140,7 @@ class Examiner:
                 check(not each.damaged, f"damaged after a crash: {each.damaged}")
             if not failures:
                 break
+        holding.eraser.reapply()
         holding.let_go.complete()
         looked = holding.presence.check()
         check(is_harmed or not looked.missing, f"missing: {looked.missing}")

@@ -161,6 +161,22 @@ class Rotated(Mark):
 
 
 @dataclass(frozen=True, slots=True)
+class Erasing(Mark):
+    """The erasure of a study has begun: these instances and packs, and the event of its name."""
+
+    study: str
+    numbers: tuple[int, ...]
+    pack_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed(Mark):
+    """The erasure of a study returned."""
+
+    study: str
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """What the run does from here on; reports count by it."""
 

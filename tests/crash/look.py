@@ -9,7 +9,7 @@ from harmoni.index import lookup, packs, safe
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackRow, PackState
-from harmoni.model.errors import Damaged, NotHeld
+from harmoni.model.errors import Damaged, Erased, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.sealing import event
 from harmoni.vault import reader
@@ -25,8 +25,8 @@ def check(holds: object, otherwise: str) -> None:
         raise Violated(otherwise)
 
 
-def index_keeps(house: House, promised: Promised) -> None:
-    """Before any recovery: what was flushed, and what was told of damage, is in the index."""
+def what_was_told_holds(house: House, promised: Promised) -> None:
+    """Before any recovery: rows that were flushed, damage, repairs and erasures that were told."""
     for number in promised.flushed:
         check(house.versions(number), f"the flushed row of instance {number} is lost")
     for pack_id, told in promised.told.items():
@@ -43,6 +43,9 @@ def index_keeps(house: House, promised: Promised) -> None:
         check(not lost.intersection(believed), f"what was told to be lost is believed: {believed}")
     for pack_id in promised.repaired:
         is_unchanged(house, pack_id, promised.sealed[pack_id])
+    for study in promised.destroyed:
+        for pack_id in promised.erasing[study].pack_ids:
+            check(not opens(house, pack_id), f"a key of {study} is there after it was erased")
 
 
 def is_readable(house: House, promised: Promised, data: Mapping[str, bytes]) -> None:
@@ -128,6 +131,18 @@ def answers_again(house: House, promised: Promised, numbers: list[int]) -> None:
         )
 
 
+def opens(house: House, pack_id: str) -> bool:
+    """Whether there is a key to a sealed pack; asked of the files and not of anybody's memory."""
+    fresh = house.again("dc1-n1-w8")
+    with reader.open_file(house.site.files, house.holding.layout, PackId(pack_id)) as file:
+        key_id = reader.read_readme(file).key_id
+    try:
+        fresh.holding.keyring.data_key(key_id)
+    except Erased:
+        return False
+    return True
+
+
 def sha256(house: House, pack_id: str) -> bytes | None:
     """The SHA-256 of a sealed pack's file; None if there is none."""
     path = house.site.files.path(house.holding.layout.sealed_pack(PackId(pack_id)))
@@ -138,11 +153,9 @@ def _recalled(house: House, data: Mapping[str, bytes]) -> set[str]:
     """I2: every row resolves to a member that verifies, or to a copy that was let go."""
     recalled = set()
     for row, members in _rows(house):
-        check(
-            row.state in {PackState.SEALED, PackState.EVICTED}, f"pack {row.pack_id} is {row.state}"
-        )
-        if row.state is PackState.EVICTED:
+        if row.state in {PackState.EVICTED, PackState.ERASED}:
             continue
+        check(row.state is PackState.SEALED, f"pack {row.pack_id} is {row.state}")
         assert row.sealed is not None
         is_unchanged(house, str(row.pack_id), row.sealed.sha256)
         for member in members:

@@ -25,6 +25,11 @@ class Promised:
     rotations: list[str] = field(default_factory=list)
     """The site's recipient after each rotation that returned."""
 
+    erasing: dict[str, j.Erasing] = field(default_factory=dict)
+    """Erasures that had begun, by study; what they destroy is promised to nobody any more."""
+    destroyed: set[str] = field(default_factory=set)
+    """The studies of those that returned."""
+
     @classmethod
     def by(cls, journal: j.Journal, point: int) -> Self:
         """What had been acknowledged at a point of a run."""
@@ -54,11 +59,23 @@ class Promised:
                 self.harmed[pack_id] = set(numbers)
             case j.Told(pack_id):
                 self.told[pack_id] = entry
+            case _:
+                self._add_of_operator(entry)
+
+    def _add_of_operator(self, entry: j.Entry) -> None:
+        match entry:
             case j.Repaired(pack_id):
                 self.harmed.pop(pack_id)
                 self.told.pop(pack_id)
                 self.repaired.add(pack_id)
             case j.Rotated(recipient):
                 self.rotations.append(recipient)
+            case j.Erasing(study, numbers):
+                self.erasing[study] = entry
+                self.events.discard(study)
+                for number in numbers:
+                    del self.stored[number]
+            case j.Destroyed(study):
+                self.destroyed.add(study)
             case _:
                 pass

@@ -11,6 +11,7 @@ from typing import Any
 import house as houses
 from crash import index_log
 from crash.damage import scrub_and_repair
+from crash.erasure import erase
 from crash.rotation import rotate
 from crash.work import Again, Run, Work, deterministic, files, study_uid
 from harmoni.holdings.commit import CommitmentPolicy
@@ -148,6 +149,7 @@ SCENARIOS: dict[str, tuple[Act, dict[str, Any]]] = {
     "let go": (let_go, GATEWAY),
     "scrub and repair": (scrub_and_repair, {}),
     "rotate keys": (rotate, {}),
+    "erase": (erase, {}),
 }
 
 

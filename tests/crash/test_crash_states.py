@@ -13,11 +13,12 @@ SEED = int(os.environ.get("HARMONI_CRASH_SEED", "1"))
 STATES = int(os.environ.get("HARMONI_CRASH_STATES", "2000"))
 # Each within what the scenario has: a run has so many distinct crash states and no more.
 _SHARES = {
-    "receive and seal": 0.45,
-    "rebuild": 0.15,
-    "let go": 0.15,
-    "scrub and repair": 0.13,
-    "rotate keys": 0.12,
+    "receive and seal": 0.42,
+    "rebuild": 0.14,
+    "let go": 0.14,
+    "scrub and repair": 0.12,
+    "rotate keys": 0.1,
+    "erase": 0.08,
 }
 _SECOND = 25
 """States of each recovery that is crashed."""

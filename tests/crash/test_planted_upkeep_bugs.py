@@ -1,4 +1,4 @@
-"""The harness finds faults in what an operator and a keeper do: repair, scrub, rotation, the rest.
+"""The harness finds faults in what an operator and a keeper do: repair, scrub, rotation, erasure.
 
 As in `test_planted_bugs`, each is in the product while a scenario is played and gone when its
 states are recovered; a fault of recovery itself stays.
@@ -12,13 +12,16 @@ import pytest
 from crash.harness import explore
 from crash.recording import RecordingFile, RecordingFilesystem
 from harmoni.backends.filesystem import Filesystem
+from harmoni.holdings.erase import Eraser
 from harmoni.holdings.holding import Holding
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.record import Incoming
 from harmoni.holdings.repair import Repairer
 from harmoni.holdings.scrub import Scrubber
+from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import REPAIR_SUFFIX, REPLACED_SUFFIX
 from harmoni.vault.rotation import Rotation
+from harmoni.vault.writer import PackWriter
 
 SEED = 1
 BOUND = 400
@@ -108,6 +111,21 @@ def keys_are_encrypted_to_an_heir_that_is_not_durable(plant):
     published_without_a_flush(plant, ".next")
 
 
+def a_key_is_destroyed_without_a_flush(plant):
+    no_folder_is_flushed_within(plant, Keyring, "erase")
+
+
+def keys_are_destroyed_before_the_tombstone_is_durable(plant):
+    running = within(plant, Eraser, "erase")
+    real_sync, real_write = PackWriter.sync, LiveIndex.write
+    plant.setattr(PackWriter, "sync", lambda self: None if running else real_sync(self))
+    plant.setattr(
+        LiveIndex,
+        "write",
+        lambda self, *, durable=False: real_write(self, durable=durable and not running),
+    )
+
+
 def what_was_never_published_stays(plant):
     plant.setattr(Holding, "drop_abandoned", lambda _self: [])
 
@@ -125,6 +143,8 @@ PLANTED = [
     (an_old_epoch_key_is_replaced_before_it_is_kept, "rotate keys"),
     (an_heir_takes_over_before_what_is_encrypted_to_it_is_durable, "rotate keys"),
     (keys_are_encrypted_to_an_heir_that_is_not_durable, "rotate keys"),
+    (a_key_is_destroyed_without_a_flush, "erase"),
+    (keys_are_destroyed_before_the_tombstone_is_durable, "erase"),
 ]
 STAYING = [
     (what_was_never_published_stays, "rotate keys"),

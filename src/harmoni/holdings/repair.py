@@ -99,6 +99,9 @@ class Repairer:
         if row is None or row.sealed is None:
             why = "nobody knows its SHA-256 any more: neither the index nor the seal log"
             return Repaired(pack_id=pack_id, repaired=False, why=why)
+        # Left by a repair that was interrupted; there is one at a time.
+        with suppress(NotHeld):
+            self._files.remove(self._layout.repaired_pack(pack_id))
         before = self._scrubber.verify(pack_id)
         if before.sound:
             return Repaired(pack_id=pack_id, repaired=True, why="it is whole again")
@@ -120,8 +123,6 @@ class Repairer:
             raise Damaged(f"the copy {source.name} has another length than was sealed")
         beside = self._layout.repaired_pack(sealed.pack_id)
         self._files.make_directory(beside.rpartition("/")[0])
-        with suppress(NotHeld):  # left by a repair that was interrupted; there is one at a time
-            self._files.remove(beside)
         try:
             with self._files.create(beside) as file:
                 for offset in range(0, sealed.size_bytes, _RUN_BYTES):

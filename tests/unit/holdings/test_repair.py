@@ -153,6 +153,22 @@ def test_there_is_one_repair_at_a_time(copied):
         repair(house, copy)
 
 
+def test_what_an_interrupted_repair_left_goes_also_where_the_pack_is_whole_again(copied):
+    house, copy = copied
+    path = pack_of(house, 1)
+    whole = path.read_bytes()
+    damage(path)
+    house.holding.scrubber.verify(house.versions(1)[0].location.pack_id)
+    left = path.with_suffix(".repair")
+    left.write_bytes(b"half")
+    path.write_bytes(whole)
+
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    assert not left.exists()
+
+
 def test_what_an_interrupted_repair_left_is_in_nobodys_way(copied):
     house, copy = copied
     path = pack_of(house, 1)

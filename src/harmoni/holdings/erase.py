@@ -105,9 +105,9 @@ class Eraser:
         Raises:
             NotHeld: nothing of it is here.
             Busy: a pack with something of it is still being written, or a rotation of keys runs:
-                nothing was erased; try again when it is sealed.
-            OutOfResources, StorageFailed: before the tombstone nothing was erased; after it the
-                study is hidden, and `reapply` destroys the keys that are left.
+                nothing was erased; try again when it is sealed, or over.
+            Damaged, OutOfResources, StorageFailed: before the tombstone nothing was erased; after
+                it the study is hidden, and `reapply` destroys the keys that are left.
         """
         with self._files.lock_file(self._layout.rotation_lock):
             self._events.retire()
@@ -149,6 +149,9 @@ class Eraser:
 
         Returns:
             The packs of instances that were erased.
+
+        Raises:
+            Busy, Damaged, OutOfResources, StorageFailed: as `reapply`.
         """
         told = list(self._stored_tombstones(logged))
         self._destroy(told)

@@ -164,6 +164,7 @@ class Rebuilder:
         Raises:
             Busy: another rebuild of this hospital runs, or a rotation of its keys after something
                 was erased.
+            Damaged: a block with keys that were erased cannot be read; restore it, and run again.
             OutOfResources, StorageFailed: the live index stays as it is.
         """
         with self._files.lock_file(self._layout.rebuild_lock), _no_cycles():

@@ -40,7 +40,7 @@ class Verdict:
 
     pack_id: PackId
     state: PackState
-    """Sealed, damaged, missing; or evicted meanwhile, which is no finding."""
+    """Sealed, damaged, missing; or evicted or erased meanwhile, which is no finding."""
     size_bytes: int
     """How much was read to verify it."""
     opened: bool

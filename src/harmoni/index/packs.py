@@ -1,8 +1,9 @@
 """Packs as the index knows them, and what passes through it between their writers and the keeper.
 
 A pack's facts come from the store and are rebuilt with it: that it was opened, that it was sealed
-and as what. Bookkeeping that a rebuild need not know are requests to seal early, flags of damage,
-and whether a pack was compared for conflicts (index/conflicts.py).
+and as what. The rest is bookkeeping, which no store tells: requests to seal early, which
+a rebuild does without, and what it takes over from the old index: flags of damage, when a pack was
+scrubbed (scrubbing.py), whether it was compared for conflicts (conflicts.py).
 """
 
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ class PackState(StrEnum):
 LET_GO: Final = (PackState.EVICTED, PackState.ERASED)
 """States that a pack does not leave: whatever is found of its file says nothing any more."""
 NOT_HERE: Final = (PackState.MISSING, *LET_GO)
-"""States in which a pack's file is not looked for."""
+"""States in which nothing can be given back from a pack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ def sealed(connection: Connection, pack: SealedPack) -> None:
 
 
 def set_state(connection: Connection, pack_id: PackId, state: PackState) -> None:
-    """Note that a known pack is missing or damaged, or that it is back.
+    """Note what has become of a known pack: it is missing, damaged, back, or let go of.
 
     Raises:
         NotHeld: the index knows no such pack.

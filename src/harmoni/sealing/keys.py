@@ -5,8 +5,9 @@
     key block    256 data keys minted ahead, each wrapped under the epoch key with AES-256-GCM
     data key     one per pack, and one per study that an event names
 
-A block is durable before its first key is used and is never rewritten. Erasure makes the next
-generation of it, without the rows to forget; whoever stores it removes the one before.
+A block is durable before its first key is used, and its rows never change. An erasure makes the
+next generation of it, without the rows to forget, and a rotation one under another epoch key;
+whoever stores it puts it in the place of the one before.
 """
 
 import re
@@ -135,7 +136,7 @@ class KeyBlock:
     month: str
     """Site and month name the epoch key."""
     generation: int
-    """0 when minted; one more each time rows were erased."""
+    """0 when minted; one more after each erasure of rows and each rotation of the epoch key."""
     rows: Mapping[int, bytes]
     """Row number → nonce (12) | encrypted key (32) | tag (16). An erased row is absent."""
 

@@ -129,12 +129,12 @@ class Layout:
 
     @property
     def keys_lock(self) -> str:
-        """Held for the moment in which keys are minted, and at the end of a rotation."""
+        """Held for the moment in which keys are minted or erased, and at the end of a rotation."""
         return f"{self.custody}/{self.hospital}.lock"
 
     @property
     def rotation_lock(self) -> str:
-        """Held by a rotation, of which there is one at a time."""
+        """Held by a rotation or an erasure, of which there is one at a time."""
         return f"{self.custody}/{self.hospital}.rotation"
 
     def log(self, site: SiteId) -> str:

@@ -17,7 +17,7 @@ from harmoni.archive import operate
 from harmoni.backends.filesystem import Filesystem, make_root
 from harmoni.cli import nodes, options, output
 from harmoni.model.errors import AlreadyHeld, ConfigurationError, InvalidInput
-from harmoni.role import oversight
+from harmoni.role import upkeep
 from harmoni.sealing import age
 from harmoni.vault import recovery, shares
 
@@ -129,7 +129,7 @@ def rotate(
     """
     with output.progress(f"rotating the keys of {hospital}") as advance:
         node = nodes.open_node(config)
-        rotated = oversight.rotate_keys(node, hospital, advance, epochs=epochs)
+        rotated = upkeep.rotate_keys(node, hospital, advance, epochs=epochs)
     output.facts(rotated, json_wanted=json)
 
 

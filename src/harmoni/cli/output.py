@@ -8,27 +8,22 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from harmoni.model.identifiers import HospitalId, PackId, SiteId, WriterId
+from harmoni.runtime.progress import Progress
 
 _FILE_COLUMNS: Final = 400
 _LONGEST_CELL: Final = 300
 # Identifiers are dataclasses too, and stand in JSON as their text.
 _NAMES: Final = (HospitalId, SiteId, WriterId, PackId)
-
-
-class Advance(Protocol):
-    """Told how far an act is."""
-
-    def __call__(self, done: int, total: int, /) -> None:
-        """So many of so many are done."""
 
 
 def plain(value: object) -> object:
@@ -125,7 +120,7 @@ def _paper() -> Console:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Advance]:
+def progress(what: str) -> Iterator[Progress]:
     """Show a bar on stderr while a with block runs; nothing where stderr is no terminal."""
     columns = (
         TextColumn("{task.description}"),
@@ -134,9 +129,7 @@ def progress(what: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 

@@ -40,7 +40,7 @@ def rebuild(
     that was acknowledged is missing or does not verify.
     """
     with output.progress(f"rebuilding {hospital}") as advance:
-        report = oversight.rebuild(nodes.open_node(config), hospital, advance, rescan=rescan)
+        report = upkeep.rebuild(nodes.open_node(config), hospital, advance, rescan=rescan)
     output.facts(report, json_wanted=json)
     if not report.sound:
         raise typer.Exit(1)

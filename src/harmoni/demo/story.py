@@ -25,7 +25,7 @@ from harmoni.demo.system import House as DemoHouse
 from harmoni.gateway import operate as gateways
 from harmoni.gateway.house import House
 from harmoni.model.identifiers import HospitalId
-from harmoni.role import oversight
+from harmoni.role import upkeep
 from harmoni.runtime.clock import Clock
 
 _CHARACTER_SETS: Final[tuple[synthetic.CharacterSet, ...]] = ("ISO_IR 126", "ISO_IR 192")
@@ -244,7 +244,7 @@ class _Teller:
             ("gateway", House(self._house.gateway, self._house.config_path, "demo", self._clock)),
         ):
             with self._act(f"vault rebuild at the {role}", self._sent.samples) as checked:
-                outcome = oversight.rebuild(node, self._house.hospital.value, lambda *_: None)
+                outcome = upkeep.rebuild(node, self._house.hospital.value, lambda *_: None)
                 checked.append("equal" if outcome.equal else "NOT equal")
             if not outcome.equal:
                 self._fail(f"the {role}'s index, rebuilt from the packs, differs from the live one")

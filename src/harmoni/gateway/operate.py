@@ -3,7 +3,7 @@
 The command line prints what these functions give.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,9 @@ from harmoni.model.errors import AlreadyHeld
 from harmoni.model.identifiers import HospitalId
 from harmoni.role import oversight
 from harmoni.runtime.clock import SystemClock
+from harmoni.runtime.progress import Progress
 from harmoni.sealing import age, document
 from harmoni.vault import custody
-
-Progress = Callable[[int, int], None]
 
 MOST_PARKED: Final = 1000
 _FILE: Final = "gateway.toml"
@@ -102,7 +101,7 @@ def evict(house: House, study_uid: str | None, progress: Progress) -> Iterator[E
     """Let go of a study, or of every study that is safe elsewhere; audited before it is done.
 
     Age and space do not count; commitment, open jobs and waiting commitments do. The files that an
-    interrupted eviction left go first.
+    interrupted eviction left go first. Progress counts studies.
 
     Raises:
         NotHeld: there is no such study.

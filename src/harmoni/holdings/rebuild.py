@@ -31,6 +31,7 @@ from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance
+from harmoni.runtime.progress import Progress, unwatched
 from harmoni.sealing.manifest import Manifest
 from harmoni.sealing.pack import PackKind
 from harmoni.vault import reader
@@ -40,13 +41,6 @@ from harmoni.vault.pack_ids import PackIds
 
 _BATCH_ROWS: Final = 5000
 """Rows that are written at once."""
-
-Progress = Callable[[int, int], None]
-"""Called with packs done and packs in all."""
-
-
-def _unseen(_done: int, _total: int) -> None:
-    """Nobody watches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +149,14 @@ class Rebuilder:
         self._seen: set[PackId] = set()
         self._waiting = _Waiting()
 
-    def rebuild(self, progress: Progress = _unseen) -> RebuildReport:
+    def rebuild(self, progress: Progress = unwatched) -> RebuildReport:
         """Build, compare, take over what only the old index knows, and swap.
 
         Nothing that was acknowledged is forgotten: what cannot be read at the moment is taken over
         from the old index, flagged, or at least named from the log.
+
+        Args:
+            progress: told how many packs are done.
 
         Raises:
             Busy: another rebuild of this hospital runs, or a rotation of its keys after something
@@ -318,7 +315,7 @@ class Rebuilder:
         # Listed before the sealed ones: a pack that moves between the two looks is in both, and not
         # in neither.
         names = self._files.names(self._layout.open_packs)
-        self._read_sealed(fresh, _unseen)
+        self._read_sealed(fresh, unwatched)
         # What is listed gets rows, and a row says that pack and name are durable.
         self._files.sync_directory(self._layout.open_packs)
         for name in names:

@@ -21,17 +21,11 @@ from harmoni.index.scrubbing import Due
 from harmoni.model.errors import Damaged, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
+from harmoni.runtime.progress import Progress, unwatched
 from harmoni.vault import fixity, reader
 from harmoni.vault.fixity import Observe
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
-
-Progress = Callable[[int, int], None]
-"""Called with packs done and packs in all."""
-
-
-def _unseen(*_: object) -> None:
-    """Nobody watches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +90,8 @@ class Scrubber:
         wanted: Due,
         *,
         opens: Callable[[PackId], bool] = lambda _: False,
-        observe: Observe = _unseen,
-        progress: Progress = _unseen,
+        observe: Observe = unwatched,
+        progress: Progress = unwatched,
     ) -> Iterator[Verdict]:
         """Verify every pack that is due, the one verified longest ago first.
 
@@ -123,7 +117,7 @@ class Scrubber:
         return next(iter(self._due(wanted, limit=1)), None)
 
     def verify(
-        self, pack_id: PackId, *, opens: bool = False, observe: Observe = _unseen
+        self, pack_id: PackId, *, opens: bool = False, observe: Observe = unwatched
     ) -> Verdict:
         """Read one pack whole, note what it is, and say so.
 

@@ -1,10 +1,10 @@
-"""What an operator does to a role's holdings: beside the running role, through the same locks.
+"""What an operator sees of a role's holdings: beside the running role, each look audited.
 
 Every function gives plain values; the command line prints them.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,6 @@ from harmoni.audit.event import Act, AuditEvent, Participant
 from harmoni.dicom import identifier
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings.holding import Holding
-from harmoni.holdings.rebuild import RebuildReport
 from harmoni.index import packs, totals
 from harmoni.index.packs import PackState
 from harmoni.model.errors import ConfigurationError, NotHeld
@@ -20,9 +19,6 @@ from harmoni.model.header import STUDY_INSTANCE_UID
 from harmoni.model.identifiers import HospitalId
 from harmoni.role.node import Node
 from harmoni.role.trail import AuditDoor
-from harmoni.vault.rotation import Rotated
-
-Progress = Callable[[int, int], None]
 
 # What was let go of was sealed before, and is at the centre.
 _SEALED: Final = frozenset({PackState.SEALED, PackState.EVICTED})
@@ -122,27 +118,6 @@ def stat(node: Node, hospital_id: str | None) -> list[HospitalStat]:
     """Packs, instances and bytes of one hospital, or of all."""
     wanted = list(node.hospitals) if hospital_id is None else [registered(node, hospital_id)]
     return [stat_of(node.holding(hospital)) for hospital in wanted]
-
-
-def rebuild(
-    node: Node, hospital_id: str, progress: Progress, *, rescan: bool = False
-) -> RebuildReport:
-    """Make a hospital's index anew from packs and keys, beside the running role, and swap."""
-    hospital = registered(node, hospital_id)
-    audit(node, Act.SECURITY_CONFIGURATION, hospital, "vault rebuild")
-    return node.holding(hospital).rebuilder(rescan=rescan).rebuild(progress)
-
-
-def rotate_keys(node: Node, hospital_id: str, progress: Progress, *, epochs: bool) -> Rotated:
-    """Put new keys in the place of a hospital's old ones, beside the running role.
-
-    Raises:
-        Busy: another rotation of this hospital runs.
-    """
-    hospital = registered(node, hospital_id)
-    what = "site identity and epoch keys" if epochs else "site identity"
-    audit(node, Act.KEY_CHANGE, hospital, f"keys rotate: {what}")
-    return node.holding(hospital).rotation.rotate(progress, epochs=epochs)
 
 
 def key_copy_problems(holding: Holding, now_ms: int) -> list[str]:

@@ -1,6 +1,7 @@
-"""What an operator does for packs: have them read again, and have damaged ones repaired.
+"""What an operator does: index rebuilt, keys rotated, packs read again, damaged ones repaired.
 
-Beside the running role, through the same locks. Every function gives plain values.
+Beside the running role, through the same locks, each act audited before it is done. Every function
+gives plain values.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Final
 
 from harmoni.audit.event import Act
 from harmoni.backends.filesystem import Filesystem
+from harmoni.holdings.rebuild import RebuildReport
 from harmoni.holdings.repair import Repaired, copy_below
 from harmoni.holdings.scrub import Verdict
 from harmoni.index.packs import PackState
@@ -17,8 +19,10 @@ from harmoni.index.scrubbing import Due
 from harmoni.model.errors import ConfigurationError
 from harmoni.policy.scrubbing import is_drawn
 from harmoni.role.node import Node
-from harmoni.role.oversight import Progress, audit, registered
+from harmoni.role.oversight import audit, registered
 from harmoni.runtime.pace import Pace
+from harmoni.runtime.progress import Progress
+from harmoni.vault.rotation import Rotated
 
 _MEBIBYTE: Final = 1 << 20
 _DAY_MS: Final = 86_400_000
@@ -57,6 +61,33 @@ class ScrubReport:
             for field in fields(self)
             if field.name != "findings"
         }
+
+
+def rebuild(
+    node: Node, hospital_id: str, progress: Progress, *, rescan: bool = False
+) -> RebuildReport:
+    """Make a hospital's index anew from packs and keys, beside the running role, and swap.
+
+    Raises:
+        NotHeld: there is no such hospital.
+        Busy: another rebuild of this hospital runs.
+    """
+    hospital = registered(node, hospital_id)
+    audit(node, Act.SECURITY_CONFIGURATION, hospital, "vault rebuild")
+    return node.holding(hospital).rebuilder(rescan=rescan).rebuild(progress)
+
+
+def rotate_keys(node: Node, hospital_id: str, progress: Progress, *, epochs: bool) -> Rotated:
+    """Put new keys in the place of a hospital's old ones, beside the running role.
+
+    Raises:
+        NotHeld: there is no such hospital.
+        Busy: another rotation of this hospital runs.
+    """
+    hospital = registered(node, hospital_id)
+    what = "site identity and epoch keys" if epochs else "site identity"
+    audit(node, Act.KEY_CHANGE, hospital, f"keys rotate: {what}")
+    return node.holding(hospital).rotation.rotate(progress, epochs=epochs)
 
 
 def scrub(

@@ -10,6 +10,7 @@ from typing import Final
 
 from harmoni.backends.filesystem import File
 from harmoni.model.errors import Damaged, StorageFailed
+from harmoni.runtime.progress import unwatched
 from harmoni.vault import reader
 
 _RUN_BYTES: Final = 1 << 20
@@ -18,11 +19,7 @@ Observe = Callable[[int], object]
 """Told how many bytes were read, run by run; may wait, to read slower."""
 
 
-def _unseen(_size_bytes: int) -> None:
-    """Nobody watches."""
-
-
-def sha256(file: File, observe: Observe = _unseen) -> bytes:
+def sha256(file: File, observe: Observe = unwatched) -> bytes:
     """The SHA-256 of a whole file as the disk has it: the kernel's pages of it are dropped first.
 
     They are dropped afterwards as well: reading everything must not push out what people read.

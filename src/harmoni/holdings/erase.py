@@ -43,7 +43,7 @@ from harmoni.sealing.tombstone import (
 )
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
-from harmoni.vault.layout import PACK_SUFFIX, Layout
+from harmoni.vault.layout import Layout
 
 _DAY_MS: Final = 86_400_000
 
@@ -240,22 +240,13 @@ class Eraser:
 
     def _stored_tombstones(self, logged: Mapping[PackId, SealRecord]) -> Iterator[Tombstone]:
         """Every tombstone in the store; what cannot be read is for the rebuild to report."""
-        folders = [
-            self._layout.open_packs,
-            *(
-                f"{self._layout.sealed_packs}/{name}"
-                for name in self._files.names(self._layout.sealed_packs)
-            ),
-        ]
-        for folder in folders:
-            for name in self._files.names(folder):
-                if not name.endswith(PACK_SUFFIX):
-                    continue
-                record = logged.get(PackId(name.removesuffix(PACK_SUFFIX)))
-                if record is not None and record.kind != PackKind.EVENTS:
-                    continue
-                with suppress(NotHeld, Damaged), self._files.open(f"{folder}/{name}") as file:
-                    yield from self._tombstones_in(file)
+        there = self._layout.find_open(self._files) + self._layout.find_sealed(self._files)
+        for pack_id, name in there:
+            record = logged.get(pack_id)
+            if record is not None and record.kind != PackKind.EVENTS:
+                continue
+            with suppress(NotHeld, Damaged), self._files.open(name) as file:
+                yield from self._tombstones_in(file)
 
     def _tombstones_in(self, file: File) -> list[Tombstone]:
         if reader.read_readme(file).kind is not PackKind.EVENTS:

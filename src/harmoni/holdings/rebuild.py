@@ -36,7 +36,7 @@ from harmoni.sealing.manifest import Manifest
 from harmoni.sealing.pack import PackKind
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
-from harmoni.vault.layout import PACK_SUFFIX, Layout
+from harmoni.vault.layout import Layout
 from harmoni.vault.pack_ids import PackIds
 
 _BATCH_ROWS: Final = 5000
@@ -224,17 +224,11 @@ class Rebuilder:
 
     def _read_sealed(self, fresh: Database, progress: Progress) -> None:
         self._read_log()
-        names = [
-            f"{self._layout.sealed_packs}/{folder}/{name}"
-            for folder in self._files.names(self._layout.sealed_packs)
-            for name in self._files.names(f"{self._layout.sealed_packs}/{folder}")
-            if name.endswith(PACK_SUFFIX)
-        ]
-        for done, name in enumerate(names):
-            pack_id = PackId(name.rpartition("/")[2].removesuffix(PACK_SUFFIX))
+        there = self._layout.find_sealed(self._files)
+        for done, (pack_id, name) in enumerate(there, start=1):
             if pack_id not in self._seen:
                 self._add(fresh, name, pack_id)
-            progress(done + 1, len(names))
+            progress(done, len(there))
         self._write_waiting(fresh)
 
     def _add(self, fresh: Database, name: str, pack_id: PackId) -> None:
@@ -312,24 +306,21 @@ class Rebuilder:
         Of a pack that is being written, members without a row are left to their writer, who waits
         for the lock that is held here; with the old index lost there is nobody to ask.
         """
-        # Listed before the sealed ones: a pack that moves between the two looks is in both, and not
-        # in neither.
-        names = self._files.names(self._layout.open_packs)
+        # Listed before the sealed ones: a pack that moves meanwhile is in both, and not in neither.
+        there = self._layout.find_open(self._files)
         self._read_sealed(fresh, unwatched)
         # What is listed gets rows, and a row says that pack and name are durable.
         self._files.sync_directory(self._layout.open_packs)
-        for name in names:
-            if name.endswith(PACK_SUFFIX):
-                pack_id = PackId(name.removesuffix(PACK_SUFFIX))
-                if pack_id not in self._seen:
-                    self._add_open(fresh, name, pack_id, old)
+        for pack_id, name in there:
+            if pack_id not in self._seen:
+                self._add_open(fresh, name, pack_id, old)
         self._write_waiting(fresh)
 
     def _add_open(
         self, fresh: Database, name: str, pack_id: PackId, old: Connection | None
     ) -> None:
         try:
-            file = self._files.open(self._layout.open_pack(pack_id))
+            file = self._files.open(name)
         except NotHeld:
             # It was finished since it was listed, and is sealed or held nothing.
             sealed = self._layout.sealed_pack(pack_id)

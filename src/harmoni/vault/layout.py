@@ -160,6 +160,22 @@ class Layout:
         """Held by a rebuild, of which there is one at a time."""
         return f"{self.index}/rebuild.lock"
 
+    def find_open(self, files: Filesystem) -> list[tuple[PackId, str]]:
+        """The packs that are not sealed yet and are there now, each with its name."""
+        return self._packs_in(self.open_packs, files)
+
+    def find_sealed(self, files: Filesystem) -> list[tuple[PackId, str]]:
+        """The sealed packs that are there now, each with its name.
+
+        A pack moves from the open ones to these: who wants all of them lists the open ones first,
+        and meets it twice rather than never.
+        """
+        return [
+            found
+            for folder in files.names(self.sealed_packs)
+            for found in self._packs_in(f"{self.sealed_packs}/{folder}", files)
+        ]
+
     def prepare(self, files: Filesystem, site: SiteId) -> None:
         """Make the folders that do not exist yet, durably."""
         for folder in (
@@ -172,3 +188,10 @@ class Layout:
             self.log(site),
         ):
             files.make_directory(folder)
+
+    def _packs_in(self, folder: str, files: Filesystem) -> list[tuple[PackId, str]]:
+        return [
+            (PackId(name.removesuffix(PACK_SUFFIX)), f"{folder}/{name}")
+            for name in files.names(folder)
+            if name.endswith(PACK_SUFFIX)
+        ]

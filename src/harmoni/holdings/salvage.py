@@ -63,7 +63,7 @@ def salvage(
 def _free_id(files: Filesystem, layout: Layout, pack_id: PackId) -> PackId:
     """The nearest later id that names no pack; an attempt that was cut short may have left one."""
     candidate = pack_id.successor()
-    while files.exists(layout.open_pack(candidate)) or files.exists(layout.sealed_pack(candidate)):
+    while any(map(files.exists, layout.places_of_pack(candidate))):
         candidate = candidate.successor()
     return candidate
 

@@ -73,45 +73,49 @@ class TakeOver:
     def _take_over_pack(self, old: Connection, fresh: Database, pack_id: PackId) -> None:
         row = packs.pack(old, pack_id)
         assert row is not None
+        is_there = self._is_there(pack_id)
         with fresh.write() as connection:
-            there = {held.location: held.identity for held in lookup.members(connection, pack_id)}
+            found = {held.location: held.identity for held in lookup.members(connection, pack_id)}
             lost = [
                 (held, instance)
                 for held, instance in copies.instances(old, pack_id)
-                if there.get(held.location) != held.identity or held.damaged
-            ]
-            facts = [
-                ingest.Fact(
-                    pack_id=pack_id,
-                    sequence=sequence,
-                    kind=kind,
-                    at_ms=at_ms,
-                    subject=subject,
-                    body=json.loads(body),
-                )
-                for sequence, kind, at_ms, subject, body in packs.facts(old, pack_id)
+                if found.get(held.location) != held.identity or held.damaged
             ]
             if packs.pack(connection, pack_id) is None:
-                packs.opened(connection, pack_id, row.kind)
-                if row.sealed is not None:
-                    packs.sealed(connection, row.sealed)
-                state = PackState.DAMAGED
-                if not self._is_there(pack_id) and row.state not in packs.LET_GO:
-                    state = PackState.MISSING
-                    self.missing.append(str(pack_id))
-                packs.set_state(connection, pack_id, state)
-            if row.state in packs.LET_GO or (
-                row.state is PackState.DAMAGED and self._is_there(pack_id)
-            ):
+                self._note_unread(connection, row, is_there=is_there)
+            if row.state in packs.LET_GO or (row.state is PackState.DAMAGED and is_there):
                 packs.set_state(connection, pack_id, row.state)
             ingest.record(connection, [instance for _, instance in lost], self._terms)
-            ingest.record_facts(connection, facts, self._terms)
-            if self._is_there(pack_id):
+            ingest.record_facts(connection, _facts(old, pack_id), self._terms)
+            if is_there:
                 for held, _ in lost:
                     packs.flag_damaged(connection, held.sop_instance_uid, held.location)
                 self.damaged += len(lost)
 
+    def _note_unread(self, connection: Connection, row: packs.PackRow, *, is_there: bool) -> None:
+        """Note a pack of which nothing could be read: its file is damaged, or missing."""
+        packs.opened(connection, row.pack_id, row.kind)
+        if row.sealed is not None:
+            packs.sealed(connection, row.sealed)
+        state = PackState.DAMAGED
+        if not is_there and row.state not in packs.LET_GO:
+            state = PackState.MISSING
+            self.missing.append(str(row.pack_id))
+        packs.set_state(connection, row.pack_id, state)
+
     def _is_there(self, pack_id: PackId) -> bool:
-        return self._files.exists(self._layout.sealed_pack(pack_id)) or self._files.exists(
-            self._layout.open_pack(pack_id)
+        return any(map(self._files.exists, self._layout.places_of_pack(pack_id)))
+
+
+def _facts(connection: Connection, pack_id: PackId) -> list[ingest.Fact]:
+    return [
+        ingest.Fact(
+            pack_id=pack_id,
+            sequence=sequence,
+            kind=kind,
+            at_ms=at_ms,
+            subject=subject,
+            body=json.loads(body),
         )
+        for sequence, kind, at_ms, subject, body in packs.facts(connection, pack_id)
+    ]

@@ -60,6 +60,11 @@ class Layout:
         """A pack after it was sealed."""
         return f"{self.sealed_packs}/{pack_id.folder}/{pack_id}{PACK_SUFFIX}"
 
+    def places_of_pack(self, pack_id: PackId) -> tuple[str, str, str]:
+        """Where to look for a pack, sealed or not: one that moves between two looks is met."""
+        sealed = self.sealed_pack(pack_id)
+        return sealed, self.open_pack(pack_id), sealed
+
     def repaired_pack(self, pack_id: PackId) -> str:
         """A whole copy on its way into the place of a sealed pack."""
         return f"{self.sealed_packs}/{pack_id.folder}/{pack_id}{REPAIR_SUFFIX}"

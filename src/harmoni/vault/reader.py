@@ -140,9 +140,7 @@ def open_file(files: Filesystem, layout: Layout, pack_id: PackId) -> File:
     Raises:
         NotHeld: neither is there: the pack is missing.
     """
-    sealed = layout.sealed_pack(pack_id)
-    # A pack that is moved between the two looks is met by the third.
-    for name in (sealed, layout.open_pack(pack_id), sealed):
+    for name in layout.places_of_pack(pack_id):
         with suppress(NotHeld):
             return files.open(name)
     raise NotHeld(f"pack {pack_id} of {layout.hospital} is missing; repair it from another copy")

@@ -144,7 +144,7 @@ class Scrubber:
         try:
             file = reader.open_file(self._files, self._layout, pack_id)
         except NotHeld as error:
-            return self._note(row, PackState.MISSING, why=str(error))
+            return self._note_missing(row, str(error))
         with file:
             try:
                 why = self._what_is_wrong(file, row.sealed, observe, opens=opens)
@@ -227,16 +227,16 @@ class Scrubber:
             members=members,
         )
 
-    def _note(self, row: PackRow, state: PackState, *, why: str) -> Verdict:
+    def _note_missing(self, row: PackRow, why: str) -> Verdict:
         with self._index.write(durable=True) as connection:
             if (gone := _let_go(connection, row.pack_id)) is not None:
                 return self._verdict(row, gone)
-            packs.set_state(connection, row.pack_id, state)
+            packs.set_state(connection, row.pack_id, PackState.MISSING)
             held = lookup.members(connection, row.pack_id)
             elsewhere = sum(_is_held_elsewhere(connection, each) for each in held)
         return self._verdict(
             row,
-            state,
+            PackState.MISSING,
             why=why,
             instances=tuple(each.sop_instance_uid for each in held),
             held_elsewhere=elsewhere,

@@ -8,7 +8,6 @@ it, and only then it is renamed over the file: no pack is ever replaced without 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings.events import EventRecorder
@@ -19,10 +18,8 @@ from harmoni.index.packs import PackState, SealedPack
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.sealing import event
-from harmoni.vault import fixity
+from harmoni.vault import fixity, reader
 from harmoni.vault.layout import Layout
-
-_RUN_BYTES: Final = 1 << 20
 
 Source = Callable[[PackId], File]
 """Opens another copy of a sealed pack; raises NotHeld where there is none."""
@@ -125,9 +122,9 @@ class Repairer:
         self._files.make_directory(beside.rpartition("/")[0])
         try:
             with self._files.create(beside) as file:
-                for offset in range(0, sealed.size_bytes, _RUN_BYTES):
-                    count = min(_RUN_BYTES, sealed.size_bytes - offset)
-                    file.write([source.read(offset, count)], offset)
+                written_bytes = 0
+                for run in reader.runs(source, 0, sealed.size_bytes):
+                    written_bytes += file.write([run], written_bytes)
                 file.sync()
                 if fixity.sha256(file) != sealed.sha256:
                     raise Damaged(f"the copy {source.name} has another SHA-256 than was sealed")

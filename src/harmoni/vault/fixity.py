@@ -6,14 +6,11 @@ table of ciphertext hashes tells where.
 
 import hashlib
 from collections.abc import Callable
-from typing import Final
 
 from harmoni.backends.filesystem import File
 from harmoni.model.errors import Damaged, StorageFailed
 from harmoni.runtime.progress import unwatched
 from harmoni.vault import reader
-
-_RUN_BYTES: Final = 1 << 20
 
 Observe = Callable[[int], object]
 """Told how many bytes were read, run by run; may wait, to read slower."""
@@ -27,10 +24,9 @@ def sha256(file: File, observe: Observe = unwatched) -> bytes:
     Raises:
         StorageFailed: the disk does not give some byte of it.
     """
-    digest, size_bytes = hashlib.sha256(), file.size_bytes()
+    digest = hashlib.sha256()
     file.forget_cache()
-    for offset in range(0, size_bytes, _RUN_BYTES):
-        run = file.read(offset, min(_RUN_BYTES, size_bytes - offset))
+    for run in reader.runs(file, 0, file.size_bytes()):
         digest.update(run)
         observe(len(run))
     file.forget_cache()
@@ -47,9 +43,8 @@ def differing(file: File) -> tuple[str, ...]:
     for member in reader.read_tail(file)[1].public.members:
         digest = hashlib.sha256()
         try:
-            for start in range(0, member.size_bytes, _RUN_BYTES):
-                count = min(_RUN_BYTES, member.size_bytes - start)
-                digest.update(file.read(member.offset + start, count))
+            for run in reader.runs(file, member.offset, member.size_bytes):
+                digest.update(run)
         except (Damaged, StorageFailed):
             names.append(member.name)
             continue

@@ -126,11 +126,22 @@ def open_member(
         yield decryptor.open_run(start // streaming.SEGMENT_BYTES, ciphertext)
 
 
+def runs(file: File, offset: int, size_bytes: int) -> Iterator[bytes]:
+    """A stretch of a file as it lies there, in runs of up to 512 KiB, nothing of it verified.
+
+    Raises:
+        Damaged: the file ends before the stretch does.
+        StorageFailed: the disk does not give some byte of it.
+    """
+    for start in range(offset, offset + size_bytes, _RUN_BYTES):
+        yield file.read(start, min(_RUN_BYTES, offset + size_bytes - start))
+
+
 def running_hash(file: File, size_bytes: int) -> tail.Hash:
     """A SHA-256 that has taken the first so many bytes of a file and can take more."""
     running = hashlib.sha256()
-    for offset in range(0, size_bytes, _RUN_BYTES):
-        running.update(file.read(offset, min(_RUN_BYTES, size_bytes - offset)))
+    for run in runs(file, 0, size_bytes):
+        running.update(run)
     return running
 
 

@@ -20,10 +20,10 @@ from harmoni.model.errors import AlreadyHeld, ConfigurationError, InvalidInput
 from harmoni.role import upkeep
 from harmoni.sealing import age
 from harmoni.vault import recovery, shares
+from harmoni.vault.layout import RECOVERY_RECIPIENT
 
 app = typer.Typer(help="Recovery identities and the keys of a site.", no_args_is_help=True)
 
-RECIPIENT: Final = "recovery.recipient"
 _IDENTITY: Final = re.compile(r"AGE-SECRET-KEY-PQ-1[0-9A-Z]+")
 _COLUMNS: Final = 3
 _CLEAR: Final = "\033[2J\033[3J\033[H"
@@ -62,15 +62,12 @@ def init(
     secret = (
         age.generate_identity(random=os.urandom(age.SEED_BYTES))
         if identity is None
-        else read_identity(identity)
+        else _read_identity(identity)
     )
     recipient = secret.recipient()
     made = shares.split(secret)
     texts = [_text(number, share, recipient) for number, share in enumerate(made, 1)]
-    facts: dict[str, object] = {
-        "fingerprint": shares.fingerprint(recipient),
-        "recipient": recipient.to_string(),
-    }
+    facts = _public(recipient)
     if out is None:
         proven = shares.prove(made, secret)
         _show(texts)
@@ -99,11 +96,7 @@ def recover(
     recovery.recipient. The file may open all that the hospital stored: destroy it after use.
     """
     found = shares.combine([_read_share(path) for path in share])
-    recipient = found.recipient()
-    facts: dict[str, object] = {
-        "fingerprint": shares.fingerprint(recipient),
-        "recipient": recipient.to_string(),
-    }
+    facts = _public(found.recipient())
     if out is not None:
         Filesystem(out.parent).publish(out.name, f"{found.to_string()}\n".encode())
         facts["identity"] = out
@@ -171,14 +164,14 @@ def readdress(
     Exits with 1 when a file does not open: take that one from another copy and run it again.
     """
     done = recovery.readdress(
-        Filesystem(folder), read_identity(identity), age.Recipient.from_string(recipient.strip())
+        Filesystem(folder), _read_identity(identity), age.Recipient.from_string(recipient.strip())
     )
     output.facts(done, json_wanted=json)
     if done.failures:
         raise typer.Exit(1)
 
 
-def read_identity(path: Path) -> age.Identity:
+def _read_identity(path: Path) -> age.Identity:
     """The one identity in a text file, whatever stands around it.
 
     Raises:
@@ -191,6 +184,11 @@ def read_identity(path: Path) -> age.Identity:
             "AGE-SECRET-KEY-PQ-1"
         )
     return age.Identity.from_string(found.pop())
+
+
+def _public(recipient: age.Recipient) -> dict[str, object]:
+    """What anybody may see of an identity, and people compare."""
+    return {"fingerprint": shares.fingerprint(recipient), "recipient": recipient.to_string()}
 
 
 def _read_share(path: Path) -> str:
@@ -218,7 +216,7 @@ def _write(out: Path, texts: Sequence[str], recipient: age.Recipient) -> list[st
     """Write the files, readable by this user alone; nothing is overwritten."""
     store = make_root(out)
     names = [f"share-{number}.txt" for number in range(1, len(texts) + 1)]
-    there = [name for name in (*names, RECIPIENT) if store.exists(name)]
+    there = [name for name in (*names, RECOVERY_RECIPIENT) if store.exists(name)]
     if there:
         raise AlreadyHeld(
             f"{out} holds {', '.join(there)} already, and nothing is overwritten; choose another "
@@ -226,7 +224,7 @@ def _write(out: Path, texts: Sequence[str], recipient: age.Recipient) -> list[st
         )
     for name, text in zip(names, texts, strict=True):
         store.publish(name, text.encode())
-    store.publish(RECIPIENT, f"{recipient.to_string()}\n".encode())
+    store.publish(RECOVERY_RECIPIENT, f"{recipient.to_string()}\n".encode())
     return names
 
 

@@ -16,7 +16,11 @@ NEW_SUFFIX: Final = ".new"
 FENCED_SUFFIX: Final = ".fenced"
 REPAIR_SUFFIX: Final = ".repair"
 EPOCH_SUFFIX: Final = ".age"
+"""Of age files: epoch keys, and index keys too."""
 REPLACED_SUFFIX: Final = ".replaced"
+EPOCHS_FOLDER: Final = "epochs"
+INDEX_KEYS_FOLDER: Final = "index"
+RECOVERY_RECIPIENT: Final = "recovery.recipient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Layout:
     @property
     def epochs(self) -> str:
         """The folder of epoch keys."""
-        return f"{self.keys}/epochs"
+        return f"{self.keys}/{EPOCHS_FOLDER}"
 
     def epoch(self, site: SiteId, month: str) -> str:
         """The epoch key of a site for a month, an age file."""
@@ -99,16 +103,16 @@ class Layout:
     @property
     def index_keys(self) -> str:
         """The folder of index keys."""
-        return f"{self.keys}/index"
+        return f"{self.keys}/{INDEX_KEYS_FOLDER}"
 
     def index_key(self, index_id: str) -> str:
         """The key of one index database, an age file."""
-        return f"{self.index_keys}/{index_id}.age"
+        return f"{self.index_keys}/{index_id}{EPOCH_SUFFIX}"
 
     @property
     def recovery_recipient(self) -> str:
         """The public part of the hospital's recovery identity."""
-        return f"{self.keys}/recovery.recipient"
+        return f"{self.keys}/{RECOVERY_RECIPIENT}"
 
     @property
     def not_writers(self) -> frozenset[str]:

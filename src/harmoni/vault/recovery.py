@@ -6,15 +6,17 @@ of the folder keys/<hospital> and the identity from its shares; packs, index and
 
 import os
 from dataclasses import dataclass
-from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.model.errors import ConfigurationError, Damaged, InvalidInput, NotHeld
 from harmoni.sealing import age
-from harmoni.vault.layout import EPOCH_SUFFIX, REPLACED_SUFFIX
-
-_RECOVERY: Final = "recovery.recipient"
-_FOLDERS: Final = ("epochs", "index")
+from harmoni.vault.layout import (
+    EPOCH_SUFFIX,
+    EPOCHS_FOLDER,
+    INDEX_KEYS_FOLDER,
+    RECOVERY_RECIPIENT,
+    REPLACED_SUFFIX,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +45,17 @@ def readdress(folder: Filesystem, recovery: age.Identity, recipient: age.Recipie
         InvalidInput: the identity is another hospital's; nothing was changed.
     """
     try:
-        told = folder.read(_RECOVERY).decode("ascii", "replace").strip()
+        told = folder.read(RECOVERY_RECIPIENT).decode("ascii", "replace").strip()
     except NotHeld as error:
         raise ConfigurationError(
-            f"{folder.path('')} is no folder of keys: it has no {_RECOVERY}; give a copy of "
-            "keys/<hospital>"
+            f"{folder.path('')} is no folder of keys: it has no {RECOVERY_RECIPIENT}; give a copy "
+            "of keys/<hospital>"
         ) from error
     own = recovery.recipient()
     if told != own.to_string():
         raise InvalidInput(
-            f"the identity is not the one of {folder.path(_RECOVERY)}: shares of another hospital; "
-            "compare the fingerprints"
+            f"the identity is not the one of {folder.path(RECOVERY_RECIPIENT)}: shares of another "
+            "hospital; compare the fingerprints"
         )
     done, failures = 0, []
     for name in _age_files(folder):
@@ -71,7 +73,7 @@ def readdress(folder: Filesystem, recovery: age.Identity, recipient: age.Recipie
 def _age_files(folder: Filesystem) -> list[str]:
     return [
         f"{part}/{name}"
-        for part in _FOLDERS
+        for part in (EPOCHS_FOLDER, INDEX_KEYS_FOLDER)
         for name in folder.names(part)
         if name.endswith((EPOCH_SUFFIX, REPLACED_SUFFIX)) and not name.startswith(".")
     ]

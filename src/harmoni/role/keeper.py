@@ -1,4 +1,7 @@
-"""The keeper: finishes packs, flushes the index, decides commitments. Never in a sender's way."""
+"""The keeper: finishes packs, decides commitments, scrubs, completes what was cut short.
+
+Never in a sender's way.
+"""
 
 import threading
 from collections import deque
@@ -26,8 +29,8 @@ _MEBIBYTE: Final = 1 << 20
 _COMPARE_S: Final = 5.0
 """How long a round goes on comparing one hospital's packs for conflicts."""
 _LOOK_S: Final = 3600.0
-"""How often every sealed pack's file is looked for, and what must go: of an evicted pack, and what
-was never published."""
+"""How often every sealed pack's file is looked for, and what must be gone: the file of an evicted
+pack, the keys of an erased study, what was never published."""
 _LOOKING_S: Final = 0.5
 """How long a round goes on looking for one hospital's packs, which may be a million."""
 _LOOK_PACKS: Final = 500
@@ -60,6 +63,7 @@ class Keeper:
         self._kept_s = node.clock.monotonic_s()
         self._looked_s: dict[str, float] = {}
         self._looking: set[str] = set()
+        self._digested_day: dict[str, int] = {}
         self._sealed = metrics.counter("packs_sealed", "Packs finished and verified.", ["hospital"])
         self._adopted = metrics.counter(
             "instances_adopted", "Whole members without a row, found when finishing.", ["hospital"]
@@ -69,7 +73,6 @@ class Keeper:
             "Instances that came again in another version, by what differs.",
             ["hospital", "difference"],
         )
-        self._digested_day: dict[str, int] = {}
         self._damaged = metrics.counter(
             "instances_damaged", "Acknowledged members that do not verify.", ["hospital"]
         )
@@ -159,7 +162,7 @@ class Keeper:
                 cut_bytes=each.cut_bytes,
                 damaged=len(each.damaged),
             )
-        self._look_for_packs(holding)
+        self._look_hourly(holding)
         holding.commitments.resolve_all(all_finished=not failures)
         holding.events.retire(self._node.settings.pack.quiet_s)
         self._tell(hospital, holding.conflicts.compare(_COMPARE_S))
@@ -200,9 +203,11 @@ class Keeper:
             )
         self._digested_day[hospital] = today
 
-    def _look_for_packs(self, holding: Holding) -> None:
+    def _look_hourly(self, holding: Holding) -> None:
+        """At start and once an hour: complete what was cut short, and look for every pack."""
         hospital, now_s = str(holding.hospital), self._node.clock.monotonic_s()
-        if now_s - self._looked_s.get(hospital, now_s - _LOOK_S) >= _LOOK_S:
+        looked_s = self._looked_s.get(hospital)
+        if looked_s is None or now_s - looked_s >= _LOOK_S:
             self._begin_to_look(holding, now_s)
         while hospital in self._looking:
             looked = holding.presence.check(_LOOK_PACKS)

@@ -42,16 +42,14 @@ _INSERT_INSTANCE: Final = (
     " transfer_syntax_no, origin_no, received_at_ms, offset, size_bytes, dataset_size_bytes,"
     " dataset_sha256, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_INSERT_JOB: Final = (
-    "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, series_no, state,"
-    " urgency, queued_at_ms, due_at_ms) SELECT ?, ?, ?, study_no, series_no, ?, ?, ?, ?"
-    " FROM series WHERE series_no = ? AND NOT EXISTS (SELECT 1 FROM safe WHERE sop_hash = ?"
-    " AND dataset_sha256 = ? AND transfer_syntax_no = ? AND copies >= ?)"
-)
 _INSERT_ASKING_JOB: Final = (
     "INSERT OR IGNORE INTO job (destination, pack_no, sequence, study_no, series_no, state,"
     " urgency, queued_at_ms, due_at_ms) SELECT ?, ?, ?, study_no, series_no, ?, ?, ?, ?"
     " FROM series WHERE series_no = ?"
+)
+_INSERT_JOB: Final = (
+    f"{_INSERT_ASKING_JOB} AND NOT EXISTS (SELECT 1 FROM safe WHERE sop_hash = ?"  # noqa: S608 - ours
+    " AND dataset_sha256 = ? AND transfer_syntax_no = ? AND copies >= ?)"
 )
 _PUT_STUDY: Final = (
     "INSERT INTO study (uid, patient_no, first_pack_id, first_sequence, date, time,"
@@ -199,7 +197,6 @@ def _note_safe(
     The best commitment counts, whatever the order in which events are read.
     """
     told = Fields(dict(body), "a commitment")
-    places = ",".join(str(place) for place in told.entries("places"))
     versions = [
         (
             each.text("sop_instance_uid"),
@@ -208,6 +205,7 @@ def _note_safe(
         )
         for each in told.objects("instances")
     ]
+    places = [str(place) for place in told.entries("places")]
     safe.note(connection, versions, told.number("copies"), places)
     if told.number("copies") < terms.safe_copies:
         return

@@ -21,7 +21,10 @@ class Safe:
 
 
 def note(
-    connection: Connection, versions: Iterable[tuple[str, bytes, int]], copies: int, places: str
+    connection: Connection,
+    versions: Iterable[tuple[str, bytes, int]],
+    copies: int,
+    places: Iterable[str],
 ) -> None:
     """Note that versions are safe; a better commitment stays.
 
@@ -29,14 +32,15 @@ def note(
         connection: of a write.
         versions: SOP Instance UID, SHA-256, and the number of the transfer syntax.
         copies: how many verified copies there are.
-        places: the sites that have them, joined by commas.
+        places: the sites that have them.
     """
+    joined = ",".join(places)
     connection.executemany(
         "INSERT INTO safe (sop_hash, dataset_sha256, transfer_syntax_no, copies, places)"
         " VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET copies = excluded.copies, places = excluded.places"
         " WHERE (excluded.copies, excluded.places) > (copies, places)",
-        [(uid_hash(uid), sha256, syntax_no, copies, places) for uid, sha256, syntax_no in versions],
+        [(uid_hash(uid), sha256, syntax_no, copies, joined) for uid, sha256, syntax_no in versions],
     )
 
 

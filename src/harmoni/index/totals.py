@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from harmoni.index.database import Connection
+from harmoni.index.packs import PackState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,27 @@ def totals(connection: Connection) -> Totals:
     assert row is not None
     studies, instances, damaged = row
     return Totals(studies=studies, instances=instances, damaged=damaged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacksInState:
+    """How many packs are in one state."""
+
+    count: int
+    size_bytes: int
+    """Of their files, as they were sealed; those of open packs are not counted."""
+
+
+def packs_by_state(connection: Connection) -> dict[PackState, PacksInState]:
+    """Count the packs of every state, those without a pack included."""
+    none = PacksInState(count=0, size_bytes=0)
+    rows = connection.execute(
+        "SELECT state, count(*), coalesce(sum(size_bytes), 0) FROM pack GROUP BY state"
+    )
+    return dict.fromkeys(PackState, none) | {
+        PackState(state): PacksInState(count=int(count), size_bytes=int(size_bytes))
+        for state, count, size_bytes in rows
+    }
 
 
 def preferred_syntaxes(connection: Connection) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from harmoni.audit.event import Act, AuditEvent, Participant
 from harmoni.dicom import identifier
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings.holding import Holding
-from harmoni.index import packs, totals
+from harmoni.index import totals
 from harmoni.index.packs import PackState
 from harmoni.model.errors import ConfigurationError, NotHeld
 from harmoni.model.header import STUDY_INSTANCE_UID
@@ -132,20 +132,18 @@ def stat_of(holding: Holding) -> HospitalStat:
     """Packs, instances and bytes of one holding."""
     with holding.index.reader() as connection:
         counts = totals.totals(connection)
-        by_state = {state: packs.packs_in(connection, state) for state in PackState}
+        by_state = totals.packs_by_state(connection)
     return HospitalStat(
         hospital=holding.hospital,
         studies=counts.studies,
         instances=counts.instances,
-        packs_open=len(by_state[PackState.OPEN]),
-        packs_sealed=len(by_state[PackState.SEALED]),
-        packs_missing=len(by_state[PackState.MISSING]),
-        packs_damaged=len(by_state[PackState.DAMAGED]),
-        packs_evicted=len(by_state[PackState.EVICTED]),
-        packs_erased=len(by_state[PackState.ERASED]),
-        sealed_bytes=sum(
-            each.sealed.size_bytes for each in by_state[PackState.SEALED] if each.sealed is not None
-        ),
+        packs_open=by_state[PackState.OPEN].count,
+        packs_sealed=by_state[PackState.SEALED].count,
+        packs_missing=by_state[PackState.MISSING].count,
+        packs_damaged=by_state[PackState.DAMAGED].count,
+        packs_evicted=by_state[PackState.EVICTED].count,
+        packs_erased=by_state[PackState.ERASED].count,
+        sealed_bytes=by_state[PackState.SEALED].size_bytes,
         instances_damaged=counts.damaged,
     )
 

@@ -1,6 +1,7 @@
 from harmoni.index import ingest, packs, totals
-from harmoni.index.totals import Totals
-from index_samples import CT, EXPLICIT, MR, instance
+from harmoni.index.packs import PackKind, PackState, SealedPack
+from harmoni.index.totals import PacksInState, Totals
+from index_samples import CT, EXPLICIT, MR, instance, pack_id
 
 IMPLICIT = "1.2.840.10008.1.2"
 
@@ -36,3 +37,28 @@ def test_each_class_ranks_the_syntaxes_of_its_instances(database):
             CT: [EXPLICIT, IMPLICIT],
             MR: [IMPLICIT],
         }
+
+
+def test_packs_are_counted_by_state_with_the_bytes_that_were_sealed(database):
+    with database.write() as connection:
+        packs.opened(connection, pack_id(1), PackKind.INSTANCES)
+        for number in (2, 3, 4):
+            packs.sealed(
+                connection,
+                SealedPack(
+                    pack_id=pack_id(number),
+                    kind=PackKind.INSTANCES,
+                    size_bytes=10**number,
+                    sha256=bytes(32),
+                    root=bytes(32),
+                    sealed_at_ms=9,
+                ),
+            )
+        packs.set_state(connection, pack_id(4), PackState.DAMAGED)
+        found = totals.packs_by_state(connection)
+    none = PacksInState(count=0, size_bytes=0)
+    assert found == dict.fromkeys(PackState, none) | {
+        PackState.OPEN: PacksInState(count=1, size_bytes=0),
+        PackState.SEALED: PacksInState(count=2, size_bytes=1100),
+        PackState.DAMAGED: PacksInState(count=1, size_bytes=10_000),
+    }

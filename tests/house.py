@@ -13,6 +13,7 @@ from harmoni.holdings.open_packs import PackLimits
 from harmoni.holdings.record import Announced
 from harmoni.index import lookup
 from harmoni.index.lookup import Held
+from harmoni.index.scrubbing import Due
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.model.instance import Origin
 from harmoni.sealing import age
@@ -24,6 +25,7 @@ PALETTE = "1.2.840.10008.5.1.4.39.1"
 STUDY = "1.2.826.0.1.3680043.10.1.1"
 SERIES = f"{STUDY}.2"
 PLANTED_NAME = "PLANTED^PATIENT"
+EVERY_PACK = Due(scrubbed_before_ms=1 << 60, sealed_before_ms=1 << 60)
 
 
 def uid(number: int) -> str:
@@ -132,6 +134,29 @@ class House:
         assert failures == {}
         return finished
 
+    def commit_elsewhere(
+        self, held: list[Held], *, by: str, copies: int = 1, study: str = STUDY
+    ) -> None:
+        """The report has come in which another place answers for instances, and is recorded."""
+        self.holding.events.record(
+            "commitment",
+            {
+                "by": by,
+                "copies": copies,
+                "places": ["dc1", "dc2"][:copies],
+                "instances": [
+                    {
+                        "sop_instance_uid": each.sop_instance_uid,
+                        "sha256": each.identity.sha256.hex(),
+                        "transfer_syntax": each.identity.transfer_syntax_uid,
+                    }
+                    for each in held
+                ],
+                "transaction": "1.2",
+            },
+            subject=study,
+        )
+
     def again(self, writer: str = "dc1-n1-w1") -> "House":
         """The same hospital as another process sees it."""
         site = make_site(self.root, self.site.clock, self.site.custody_key, writer)
@@ -139,6 +164,15 @@ class House:
 
     def files(self, pattern: str) -> list[Path]:
         return sorted(self.root.glob(pattern))
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 1]))
 
 
 def pour(incoming, data: bytes, step: int = 1 << 17) -> None:

@@ -10,12 +10,10 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.packs import PackState
-from harmoni.index.scrubbing import Due
 from harmoni.model.errors import Busy, Erased, NotHeld, StorageFailed
 from harmoni.vault.keyring import Keyring
 
 OTHER = f"{houses.STUDY}.77"
-EVERYTHING = Due(scrubbed_before_ms=1 << 60, sealed_before_ms=1 << 60)
 
 
 def other(number):
@@ -233,11 +231,12 @@ def test_keys_that_are_restored_from_an_old_copy_are_destroyed_again(tmp_path, l
 
 def test_scrub_and_presence_find_nothing_wrong_with_what_was_erased(tmp_path):
     house = two_studies(tmp_path)
+    erased = house.site.files.path(house.holding.layout.sealed_pack(pack_of(house, 1)))
     house.holding.eraser.erase(houses.STUDY)
     seal(house)
-    house.files("packs/*/p/*/*.tar")[0].chmod(0o600)
+    erased.unlink()
     assert house.holding.presence.check().missing == ()
-    verdicts = list(house.holding.scrubber.run(EVERYTHING, opens=lambda _: True))
+    verdicts = list(house.holding.scrubber.run(houses.EVERY_PACK, opens=lambda _: True))
     assert [verdict.why for verdict in verdicts] == [""] * 3
     assert list(house.holding.conflicts.compare(60)) == []
 
@@ -266,24 +265,7 @@ def test_what_a_gateway_has_let_go_of_is_erased_too(tmp_path):
     list(house.holding.conflicts.compare(60))
     held = [*house.versions(1), *house.versions(2)]
     key_id = key_of(house, held[0].location.pack_id)
-    house.holding.events.record(
-        "commitment",
-        {
-            "by": "centre",
-            "copies": 1,
-            "places": ["dc1"],
-            "transaction": "1.2",
-            "instances": [
-                {
-                    "sop_instance_uid": each.sop_instance_uid,
-                    "sha256": each.identity.sha256.hex(),
-                    "transfer_syntax": each.identity.transfer_syntax_uid,
-                }
-                for each in held
-            ],
-        },
-        subject=houses.STUDY,
-    )
+    house.commit_elsewhere(held, by="centre")
     assert house.holding.let_go.evict(houses.STUDY).packs == 1
     seal(house)
     done = house.holding.eraser.erase(houses.STUDY)

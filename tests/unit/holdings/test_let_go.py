@@ -30,25 +30,8 @@ def reference(number):
 
 def committed(gateway, *numbers, copies=1):
     """The centre's report has come and is recorded."""
-    gateway.holding.events.record(
-        "commitment",
-        {
-            "by": CENTRE,
-            "copies": copies,
-            "places": ["dc1", "dc2"][:copies],
-            "instances": [
-                {
-                    "sop_instance_uid": held.sop_instance_uid,
-                    "sha256": held.identity.sha256.hex(),
-                    "transfer_syntax": held.identity.transfer_syntax_uid,
-                }
-                for number in numbers
-                for held in gateway.versions(number)
-            ],
-            "transaction": "1.2",
-        },
-        subject=houses.STUDY,
-    )
+    held = [held for number in numbers for held in gateway.versions(number)]
+    gateway.commit_elsewhere(held, by=CENTRE, copies=copies)
 
 
 def sealed(gateway, *numbers):

@@ -21,10 +21,8 @@ from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.holdings.repair import copy_below
 from harmoni.index import erasures, packs
 from harmoni.index.packs import PackState
-from harmoni.index.scrubbing import Due
 from harmoni.model.errors import Erased
 
-EVERYTHING = Due(scrubbed_before_ms=1 << 60, sealed_before_ms=1 << 60)
 STUDIES = 3
 CENTRE = "centre"
 
@@ -153,24 +151,7 @@ class Hospital(RuleBasedStateMachine):
         ]
         if not held:
             return
-        self.house.holding.events.record(
-            "commitment",
-            {
-                "by": CENTRE,
-                "copies": 1,
-                "places": ["dc1"],
-                "instances": [
-                    {
-                        "sop_instance_uid": each.sop_instance_uid,
-                        "sha256": each.identity.sha256.hex(),
-                        "transfer_syntax": each.identity.transfer_syntax_uid,
-                    }
-                    for each in held
-                ],
-                "transaction": "1.2",
-            },
-            subject=study_of(number),
-        )
+        self.house.commit_elsewhere(held, by=CENTRE, study=study_of(number))
         self.events["commitment", study_of(number)] += 1
         self.committed |= {(number, each.identity.sha256) for each in held}
 
@@ -225,7 +206,9 @@ class Hospital(RuleBasedStateMachine):
             content[where % len(content)] ^= 1
             path.write_bytes(content)
         self.house.holding.presence.check()
-        found = [each for each in self.house.holding.scrubber.run(EVERYTHING) if not each.sound]
+        found = [
+            each for each in self.house.holding.scrubber.run(houses.EVERY_PACK) if not each.sound
+        ]
         [done] = self.house.holding.repairer.run(
             copy_below(Filesystem(self.copy), self.house.holding.layout), "the copy"
         )
@@ -235,7 +218,7 @@ class Hospital(RuleBasedStateMachine):
 
     @rule()
     def scrub(self):
-        assert all(each.sound for each in self.house.holding.scrubber.run(EVERYTHING))
+        assert all(each.sound for each in self.house.holding.scrubber.run(houses.EVERY_PACK))
 
     def sealed(self):
         """The files of packs that somebody still answers for."""

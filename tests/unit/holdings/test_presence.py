@@ -15,17 +15,9 @@ def sealed(house, number=1):
     return path
 
 
-def flip(path, offset):
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte[0] ^ 1]))
-
-
 def test_damage_that_a_retrieval_meets_is_flagged_and_an_identical_resend_heals_it(house):
     path = sealed(house)
-    flip(path, house.versions()[0].location.offset + 100)
+    houses.flip(path, house.versions()[0].location.offset + 100)
     with pytest.raises(Damaged):
         house.recall(house.versions()[0])
 

@@ -13,7 +13,6 @@ from harmoni.model.errors import NotHeld, OutOfResources
 from harmoni.sealing import manifest
 
 DAY_MS = 86_400_000
-EVERYTHING = Due(scrubbed_before_ms=1 << 60, sealed_before_ms=1 << 60)
 
 
 def sealed(house, *numbers, study=houses.STUDY):
@@ -23,14 +22,6 @@ def sealed(house, *numbers, study=houses.STUDY):
     [path] = house.files(f"packs/*/p/*/{finished.pack_id}.tar")
     path.chmod(0o600)
     return finished.pack_id, path
-
-
-def flip(path, offset):
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte[0] ^ 1]))
 
 
 def test_a_pack_that_is_what_was_sealed_is_sound_and_costs_its_size(house):
@@ -45,7 +36,7 @@ def test_a_pack_that_is_what_was_sealed_is_sound_and_costs_its_size(house):
 
 def test_a_damaged_instance_is_named_flagged_and_healed_by_an_identical_resend(house):
     pack_id, path = sealed(house, 1, 2)
-    flip(path, house.versions(2)[0].location.offset + 300)
+    houses.flip(path, house.versions(2)[0].location.offset + 300)
 
     verdict = house.holding.scrubber.verify(pack_id)
 
@@ -110,7 +101,7 @@ def test_members_in_each_others_place_are_found_and_named(house):
 def test_a_file_that_is_put_back_counts_again_only_when_it_opens(house):
     pack_id, path = sealed(house, 1)
     whole = path.read_bytes()
-    flip(path, house.versions(1)[0].location.offset + 100)
+    houses.flip(path, house.versions(1)[0].location.offset + 100)
     scrubber = house.holding.scrubber
     assert not scrubber.verify(pack_id).sound
 
@@ -129,7 +120,7 @@ def test_without_its_key_a_pack_is_verified_all_the_same(house, monkeypatch):
 
     monkeypatch.setattr(house.holding.keyring, "data_key", lost)
     assert house.holding.scrubber.verify(pack_id).sound
-    flip(path, house.versions(1)[0].location.offset + 100)
+    houses.flip(path, house.versions(1)[0].location.offset + 100)
     assert house.holding.scrubber.verify(pack_id).members == ("i/00000000",)
 
 
@@ -169,7 +160,7 @@ def test_a_manifest_that_says_something_else_than_the_members_is_found(house, mo
 
 def test_what_could_not_be_tried_is_not_called_damaged(house, monkeypatch):
     pack_id, path = sealed(house, 1)
-    flip(path, house.versions(1)[0].location.offset + 100)
+    houses.flip(path, house.versions(1)[0].location.offset + 100)
 
     def no_memory(_key_id):
         raise OutOfResources("no memory")
@@ -235,7 +226,7 @@ def test_a_young_pack_is_due_after_days_and_an_old_one_after_months(house):
 def test_a_rebuild_keeps_what_scrubbing_found_out(house):
     damaged, path = sealed(house, 1)
     sound, _ = sealed(house, 2, study=f"{houses.STUDY}2")
-    flip(path, house.versions(1)[0].location.offset + 100)
+    houses.flip(path, house.versions(1)[0].location.offset + 100)
     for pack_id in (damaged, sound):
         house.holding.scrubber.verify(pack_id)
 
@@ -256,7 +247,7 @@ def test_a_pack_that_is_back_by_its_length_alone_is_scrubbed_before_others(house
     away.rename(path)
     house.holding.presence.check()
 
-    assert house.holding.scrubber.next(EVERYTHING) == pack_id
+    assert house.holding.scrubber.next(houses.EVERY_PACK) == pack_id
     with house.holding.index.reader() as connection:
         assert (
             scrubbing.oldest_ms(connection) == packs.pack(connection, pack_id).sealed.sealed_at_ms

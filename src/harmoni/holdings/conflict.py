@@ -23,10 +23,9 @@ from harmoni.index.lookup import Held
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
+from harmoni.sealing import event
 from harmoni.sealing.document import Json
 
-KIND: Final = "conflict"
-"""The kind of event."""
 _LAST_BEFORE_PIXELS: Final = 0x7FDF_FFFF
 _COMPARABLE: Final = {uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN}
 """Native little endian: the value of the pixels is the same in both."""
@@ -122,14 +121,14 @@ class Conflicts:
         for conflict in self._by_difference(pairs):
             yield conflict
             body = _body(conflict, pack_id)
-            self._events.record(KIND, body, subject=conflict.study_instance_uid)
+            self._events.record(event.CONFLICT, body, subject=conflict.study_instance_uid)
         with self._index.write() as connection:
             conflicts.compared(connection, [pack_id])
 
     def digest(self, from_ms: int, until_ms: int) -> dict[str, Counter[Difference]]:
         """How many instances each source sent in another version: source, difference, count."""
         with self._index.reader() as connection:
-            rows = conflicts.counts(connection, KIND, from_ms, until_ms)
+            rows = conflicts.counts(connection, from_ms, until_ms)
         digest: dict[str, Counter[Difference]] = {}
         for source, difference, count in rows:
             digest.setdefault(source, Counter())[Difference(difference)] = count

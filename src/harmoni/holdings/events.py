@@ -24,8 +24,8 @@ _FULL_BYTES: Final = 16 << 20
 class EventRecorder:
     """Writes a hospital's events into an event pack of this process.
 
-    Events that name the same subject (a study or a patient) share a data key within a pack, and no
-    other event has it: erasing the subject drops that key and no other's.
+    Events that name the same subject, a study, share a data key within a pack, and no other event
+    has it: erasing the study drops that key and no other's.
 
     Args:
         files: the store.
@@ -66,7 +66,7 @@ class EventRecorder:
         Args:
             kind: which fact, such as "commitment" (docs/reference/pack-format.md).
             body: its fields.
-            subject: the study or patient that it names, "" for none.
+            subject: the Study Instance UID of the study that it names, "" for none.
 
         Raises:
             OutOfResources, StorageFailed: nobody may rely on it. It may be recorded all the same,

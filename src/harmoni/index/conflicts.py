@@ -13,6 +13,7 @@ from harmoni.index.lookup import Held
 from harmoni.index.packs import PackState
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Identity
+from harmoni.sealing import event
 from harmoni.sealing.pack import PackKind
 
 
@@ -82,16 +83,13 @@ def pairs(connection: Connection, pack_id: PackId) -> list[Pair]:
     return found
 
 
-def counts(
-    connection: Connection, kind: str, from_ms: int, until_ms: int
-) -> list[tuple[str, str, int]]:
-    """How many versions facts of conflicts name: source, difference, count.
+def counts(connection: Connection, from_ms: int, until_ms: int) -> list[tuple[str, str, int]]:
+    """How many versions the events of conflicts name: source, difference, count.
 
-    A fact that was recorded twice, after a crash or a failure in between, counts once.
+    One that was recorded twice, after a crash or a failure in between, counts once.
 
     Args:
         connection: from `Database.reader`.
-        kind: of those facts.
         from_ms: the first time that counts, in milliseconds since 1970.
         until_ms: the first that does not.
     """
@@ -103,7 +101,7 @@ def counts(
         " FROM fact, json_each(fact.body, '$.instances') AS one"
         " WHERE fact.kind = ? AND fact.at_ms >= ? AND fact.at_ms < ?)"
         " GROUP BY source, difference ORDER BY source, difference",
-        (kind, from_ms, until_ms),
+        (event.CONFLICT, from_ms, until_ms),
     )
     return [(str(source), str(difference), int(count)) for source, difference, count in rows]
 

@@ -81,7 +81,7 @@ class Fact:
     at_ms: int
     body: Mapping[str, Json]
     subject: str = ""
-    """The study that it names."""
+    """The Study Instance UID of the study that it names; "" for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,14 +18,17 @@ SALT_BYTES: Final = 32
 
 COMMITMENT: Final = "commitment"
 """Somebody answers for instances; with "by" in its body it is our destination who does."""
+CONFLICT: Final = "conflict"
+"""Instances came in another version than was held; both are kept."""
 EVICTION: Final = "eviction"
 """A pack was let go, since all of it is safe elsewhere; its manifest stays, in this event."""
 REPAIR: Final = "repair"
 """A whole copy was put in the place of a pack that was damaged or missing."""
 TOMBSTONE: Final = "tombstone"
 """A study was erased; names no study, and stays readable (tombstone.py)."""
+
 MANIFEST: Final = "manifest"
-"""The field of an eviction's body that holds the manifest of the pack."""
+"""No kind: the field of an eviction's body that holds the manifest of the pack."""
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -43,7 +46,7 @@ class Event:
     at_ms: int
     """When, in milliseconds since 1970, UTC."""
     subject: str
-    """The study or patient that it names and is erased with; "" for none."""
+    """The Study Instance UID of the study that it names and is erased with; "" for none."""
     body: Mapping[str, Json]
     """The facts themselves; the kind decides which fields it has."""
     salt: bytes

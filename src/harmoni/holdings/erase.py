@@ -138,8 +138,8 @@ class Eraser:
             Damaged, OutOfResources, StorageFailed: some may be left; call it again.
         """
         with self._index.reader() as connection:
-            told = [tombstone for _, tombstone in erasures.tombstones(connection)]
-        return self._destroy(told)
+            tombstones = [tombstone for _, tombstone in erasures.tombstones(connection)]
+        return self._destroy(tombstones)
 
     def reapply_from_store(self, logged: Mapping[PackId, SealRecord]) -> frozenset[PackId]:
         """The same by what the event packs say, for a rebuild: the index may be lost.
@@ -153,45 +153,48 @@ class Eraser:
         Raises:
             Busy, Damaged, OutOfResources, StorageFailed: as `reapply`.
         """
-        told = list(self._stored_tombstones(logged))
-        self._destroy(told)
-        return frozenset(each.pack_id for tombstone in told for each in tombstone.packs)
+        tombstones = list(self._stored_tombstones(logged))
+        self._destroy(tombstones)
+        return frozenset(each.pack_id for tombstone in tombstones for each in tombstone.packs)
 
     def erased_at_ms(self, study_instance_uid: str) -> int | None:
         """When a study was erased last; None if it never was."""
         with self._index.reader() as connection:
-            told = erasures.tombstones(connection)
-        return max((at_ms for at_ms, each in told if each.is_of(study_instance_uid)), default=None)
+            tombstones = erasures.tombstones(connection)
+        return max(
+            (at_ms for at_ms, each in tombstones if each.is_of(study_instance_uid)), default=None
+        )
 
     def _destroy(self, tombstones: list[Tombstone]) -> int:
         if not tombstones:
             return 0
-        key_ids = {key_id for tombstone in tombstones for key_id in tombstone.key_ids}
+        key_ids: set[str] = set()
         for tombstone in tombstones:
-            # A pack that was missing may be back, and say what its key is.
-            key_ids |= {self._key_of(each.pack_id) for each in tombstone.packs if not each.key_id}
-            for each in tombstone.events:
-                if not each.key_id:
-                    key_ids.add(self._event_keys(each.pack_id).get(each.sequence, ""))
+            key_ids |= tombstone.key_ids | self._keys_that_are_back(tombstone)
         with self._files.lock_file(self._layout.rotation_lock):
-            return self._keyring.erase(key_ids - {""})
+            return self._keyring.erase(key_ids)
+
+    def _keys_that_are_back(self, tombstone: Tombstone) -> set[str]:
+        """The keys that a tombstone could not name, by packs that were missing and are there."""
+        found = {self._key_of(each.pack_id) for each in tombstone.packs if not each.key_id}
+        for each in tombstone.events:
+            if not each.key_id:
+                found.add(self._event_keys(each.pack_id).get(each.sequence, ""))
+        return found - {""}
 
     def _tombstone(self, connection: Connection, study_instance_uid: str) -> Tombstone:
         rows = packs.packs_of_study(connection, study_instance_uid)
-        told = erasures.events_about(connection, study_instance_uid)
-        if not study_instance_uid or not (rows or told):
-            raise NotHeld("there is nothing of that study here")
-        of_events = [
-            packs.pack(connection, pack_id) for pack_id in dict.fromkeys(p for p, _ in told)
-        ]
-        for row in (*rows, *of_events):
+        events = erasures.events_about(connection, study_instance_uid)
+        if not study_instance_uid or not (rows or events):
+            raise NotHeld("there is nothing of that study here; see `harmoni study find`")
+        keys_of = {pack_id: self._event_keys(pack_id) for pack_id in dict(events)}
+        for row in (*rows, *(packs.pack(connection, pack_id) for pack_id in keys_of)):
             if row is not None and row.state is PackState.OPEN:
                 raise Busy(
                     f"pack {row.pack_id} with something of the study is still being written; erase"
                     " the study when it is sealed, in some minutes"
                 )
         salt = os.urandom(SALT_BYTES)
-        keys_of = {pack_id: self._event_keys(pack_id) for pack_id in dict(told)}
         return Tombstone(
             study_hash=hash_of(study_instance_uid, salt),
             salt=salt,
@@ -203,7 +206,7 @@ class Eraser:
                     sequence=sequence,
                     key_id=keys_of[pack_id].get(sequence, ""),
                 )
-                for pack_id, sequence in told
+                for pack_id, sequence in events
             ),
         )
 
@@ -251,12 +254,12 @@ class Eraser:
     def _tombstones_in(self, file: File) -> list[Tombstone]:
         if reader.read_readme(file).kind is not PackKind.EVENTS:
             return []
-        with suppress(Damaged):
+        with suppress(Damaged):  # still open, or its tail is damaged: every event is opened
             contents = listing.read(file, self._keyring).manifest
             if all(listed.kind != event.TOMBSTONE for listed in contents.events):
                 return []
         return [
-            Tombstone.of_body(told.body)
-            for _, told in survey(file, self._keyring).events
-            if told.kind == event.TOMBSTONE
+            Tombstone.of_body(each.body)
+            for _, each in survey(file, self._keyring).events
+            if each.kind == event.TOMBSTONE
         ]

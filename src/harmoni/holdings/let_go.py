@@ -85,7 +85,7 @@ class LetGo:
         with self._index.reader() as connection:
             wanted = packs.packs_of_study(connection, study_instance_uid)
         if not wanted:
-            raise NotHeld(f"there is no study {study_instance_uid} here")
+            raise NotHeld(f"there is no study {study_instance_uid} here; see `harmoni study find`")
         gone, instances, freed_bytes, stayed = 0, 0, 0, []
         for row in wanted:
             if row.state in packs.NOT_HERE:

@@ -77,7 +77,10 @@ def _scanned(file: File, contents: Manifest, keyring: Keyring) -> tuple[Instance
     for listed in contents.instances:
         read = found.get(listed.location)
         if read is None or read.identity != listed.identity:
-            raise Damaged(f"member {listed.location.sequence} is not what the manifest says")
+            raise Damaged(
+                f"member {listed.location.sequence} is not what the manifest says; repair the pack"
+                " from another copy"
+            )
     return tuple(found[listed.location] for listed in contents.instances)
 
 

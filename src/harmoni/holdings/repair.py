@@ -94,7 +94,10 @@ class Repairer:
         with self._index.reader() as connection:
             row = packs.pack(connection, pack_id)
         if row is None or row.sealed is None:
-            why = "nobody knows its SHA-256 any more: neither the index nor the seal log"
+            why = (
+                "nobody knows its SHA-256 any more, neither the index nor the seal log: restore the"
+                " log from a copy, run `harmoni vault rebuild`, and repair again"
+            )
             return Repaired(pack_id=pack_id, repaired=False, why=why)
         # Left by a repair that was interrupted; there is one at a time.
         with suppress(NotHeld):

@@ -136,7 +136,10 @@ class Scrubber:
         with self._index.reader() as connection:
             row = packs.pack(connection, pack_id)
         if row is None or row.sealed is None:
-            raise NotHeld(f"the index knows no sealed pack {pack_id}")
+            raise NotHeld(
+                f"the index knows no sealed pack {pack_id}; if its file is there, run `harmoni "
+                "vault rebuild`"
+            )
         if row.state in packs.LET_GO:
             return self._verdict(row, row.state)
         # What counted as damaged or missing must prove more than its hash before it counts again.

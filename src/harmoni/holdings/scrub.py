@@ -7,12 +7,12 @@ them, and `holdings/repair.py` puts a whole copy in the file's place.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings import listing, recall
 from harmoni.holdings.live_index import LiveIndex
-from harmoni.holdings.survey import survey
+from harmoni.holdings.survey import Survey, survey
 from harmoni.index import ingest, lookup, packs, scrubbing
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
@@ -22,6 +22,7 @@ from harmoni.model.errors import Damaged, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
 from harmoni.runtime.progress import Progress, unwatched
+from harmoni.sealing.manifest import Manifest
 from harmoni.vault import fixity, reader
 from harmoni.vault.fixity import Observe
 from harmoni.vault.keyring import Keyring
@@ -36,9 +37,9 @@ class Verdict:
     state: PackState
     """Sealed, damaged, missing; or evicted or erased meanwhile, which is no finding."""
     size_bytes: int
-    """How much was read to verify it."""
-    opened: bool
-    """Whether its members were opened and parsed besides."""
+    """What its file has to have, and verifying reads; 0 for a missing one."""
+    opened: bool = False
+    """Whether it was to be opened and parsed besides, if its bytes are what was sealed."""
     why: str = ""
     """What is wrong with it, or ""."""
     instances: tuple[str, ...] = ()
@@ -52,6 +53,37 @@ class Verdict:
     def sound(self) -> bool:
         """Whether nothing is wrong with it."""
         return self.state is PackState.SEALED or self.state in packs.LET_GO
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A pack that was opened and parsed: what its manifest lists, and what its members are."""
+
+    contents: Manifest
+    found: Survey
+
+    def what_differs(self, name: str) -> str:
+        """What is wrong with the pack's members, or ""."""
+        instances = {each.location: each.identity for each in self.found.instances}
+        events = {listed for listed, _ in self.found.events}
+        if all(
+            instances.get(each.location) == each.identity for each in self.contents.instances
+        ) and all(
+            listed in events or listed.sequence in self.found.erased
+            for listed in self.contents.events
+        ):
+            return ""
+        # Not a disk's doing: what was sealed was wrong, or what reads it.
+        return f"{name} is what was sealed, but its members are not what its manifest says"
+
+
+def _what_differs(file: File, sealed: SealedPack, observe: Observe) -> str:
+    """What is wrong with a pack's bytes, or ""; no key is needed."""
+    if file.size_bytes() != sealed.size_bytes:
+        return f"{file.name} has {file.size_bytes()} bytes, {sealed.size_bytes} were sealed"
+    if fixity.sha256(file, observe) != sealed.sha256:
+        return f"{file.name} has another SHA-256 than was sealed"
+    return ""
 
 
 class Scrubber:
@@ -141,7 +173,7 @@ class Scrubber:
                 "vault rebuild`"
             )
         if row.state in packs.LET_GO:
-            return self._verdict(row, row.state)
+            return _verdict(row, row.state)
         # What counted as damaged or missing must prove more than its hash before it counts again.
         opens = opens or row.state is not PackState.SEALED
         try:
@@ -149,60 +181,42 @@ class Scrubber:
         except NotHeld as error:
             return self._note_missing(row, str(error))
         with file:
+            opened = None
             try:
-                why = self._what_is_wrong(file, row.sealed, observe, opens=opens)
+                why = _what_differs(file, row.sealed, observe)
+                if opens and not why:
+                    opened = _Opened(
+                        listing.read(file, self._keyring).manifest, survey(file, self._keyring)
+                    )
+                    why = opened.what_differs(file.name)
             except (Damaged, NotHeld, StorageFailed) as error:
                 why = str(error)
             if not why:
-                return self._note_whole(row, file, opened=opens)
+                return self._note_whole(row, opened)
             return self._note_damaged(row, file, why, opened=opens)
 
     def _due(self, wanted: Due, limit: int = -1) -> list[PackId]:
         with self._index.reader() as connection:
             return scrubbing.due(connection, wanted, limit)
 
-    def _what_is_wrong(
-        self, file: File, sealed: SealedPack, observe: Observe, *, opens: bool
-    ) -> str:
-        if file.size_bytes() != sealed.size_bytes:
-            return f"{file.name} has {file.size_bytes()} bytes, {sealed.size_bytes} were sealed"
-        if fixity.sha256(file, observe) != sealed.sha256:
-            return f"{file.name} has another SHA-256 than was sealed"
-        if opens and not self._opens_as_listed(file):
-            # Not a disk's doing: what was sealed was wrong, or what reads it.
-            return f"{file.name} is what was sealed, but its members are not what its manifest says"
-        return ""
-
-    def _opens_as_listed(self, file: File) -> bool:
-        contents = listing.read(file, self._keyring).manifest
-        found = survey(file, self._keyring)
-        instances = {each.location: each.identity for each in found.instances}
-        return all(
-            instances.get(each.location) == each.identity for each in contents.instances
-        ) and {listed for listed, _ in found.events} >= {
-            listed for listed in contents.events if listed.sequence not in found.erased
-        }
-
-    def _note_whole(self, row: PackRow, file: File, *, opened: bool) -> Verdict:
+    def _note_whole(self, row: PackRow, opened: _Opened | None) -> Verdict:
         """Note that a pack is what was sealed; if it was not before, its members count again."""
-        contents, facts = None, []
-        if row.state is not PackState.SEALED:
-            contents = listing.read(file, self._keyring).manifest
-            facts = survey(file, self._keyring).facts()
-        with self._index.write(durable=contents is not None) as connection:
+        anew = None if row.state is PackState.SEALED else opened
+        with self._index.write(durable=anew is not None) as connection:
             if (gone := _let_go(connection, row.pack_id)) is not None:
-                return self._verdict(row, gone)
-            if contents is not None:
+                return _verdict(row, gone)
+            if anew is not None:
                 # Of a pack that only the log knew there are no rows yet.
-                ingest.record(connection, contents.instances, self._index.terms, doubtful=True)
+                instances, facts = anew.contents.instances, anew.found.facts()
+                ingest.record(connection, instances, self._index.terms, doubtful=True)
                 ingest.record_facts(connection, facts, self._index.terms)
                 packs.set_state(connection, row.pack_id, PackState.SEALED)
-                for each in contents.instances:
+                for each in instances:
                     packs.flag_damaged(
                         connection, each.sop_instance_uid, each.location, damaged=False
                     )
             scrubbing.note(connection, row.pack_id, self._clock.now_ms())
-        return self._verdict(row, PackState.SEALED, opened=opened)
+        return replace(_verdict(row, PackState.SEALED), opened=opened is not None)
 
     def _note_damaged(self, row: PackRow, file: File, why: str, *, opened: bool) -> Verdict:
         with self._index.reader() as connection:
@@ -214,15 +228,14 @@ class Scrubber:
             members = ()
         with self._index.write(durable=True) as connection:
             if (gone := _let_go(connection, row.pack_id)) is not None:
-                return self._verdict(row, gone, opened=opened)
+                return replace(_verdict(row, gone), opened=opened)
             packs.set_state(connection, row.pack_id, PackState.DAMAGED)
             for each in lost:
                 packs.flag_damaged(connection, each.sop_instance_uid, each.location)
             scrubbing.note(connection, row.pack_id, self._clock.now_ms())
             elsewhere = sum(_is_held_elsewhere(connection, each) for each in lost)
-        return self._verdict(
-            row,
-            PackState.DAMAGED,
+        return replace(
+            _verdict(row, PackState.DAMAGED),
             why=why,
             opened=opened,
             instances=tuple(each.sop_instance_uid for each in lost),
@@ -233,39 +246,15 @@ class Scrubber:
     def _note_missing(self, row: PackRow, why: str) -> Verdict:
         with self._index.write(durable=True) as connection:
             if (gone := _let_go(connection, row.pack_id)) is not None:
-                return self._verdict(row, gone)
+                return _verdict(row, gone)
             packs.set_state(connection, row.pack_id, PackState.MISSING)
             held = lookup.members(connection, row.pack_id)
             elsewhere = sum(_is_held_elsewhere(connection, each) for each in held)
-        return self._verdict(
-            row,
-            PackState.MISSING,
+        return replace(
+            _verdict(row, PackState.MISSING),
             why=why,
             instances=tuple(each.sop_instance_uid for each in held),
             held_elsewhere=elsewhere,
-        )
-
-    def _verdict(
-        self,
-        row: PackRow,
-        state: PackState,
-        *,
-        why: str = "",
-        opened: bool = False,
-        instances: tuple[str, ...] = (),
-        held_elsewhere: int = 0,
-        members: tuple[str, ...] = (),
-    ) -> Verdict:
-        assert row.sealed is not None
-        return Verdict(
-            pack_id=row.pack_id,
-            state=state,
-            size_bytes=0 if state is PackState.MISSING else row.sealed.size_bytes,
-            opened=opened,
-            why=why,
-            instances=instances,
-            held_elsewhere=held_elsewhere,
-            members=members,
         )
 
     def _can_be_recalled(self, held: Held) -> bool:
@@ -277,6 +266,13 @@ class Scrubber:
         except (Damaged, NotHeld, StorageFailed):
             return False
         return True
+
+
+def _verdict(row: PackRow, state: PackState) -> Verdict:
+    """What is said of a pack before anything that was found in it."""
+    assert row.sealed is not None
+    size_bytes = 0 if state is PackState.MISSING else row.sealed.size_bytes
+    return Verdict(pack_id=row.pack_id, state=state, size_bytes=size_bytes)
 
 
 def _let_go(connection: Connection, pack_id: PackId) -> PackState | None:

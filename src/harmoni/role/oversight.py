@@ -1,6 +1,6 @@
-"""What an operator sees of a role's holdings: beside the running role, each look audited.
+"""What an operator sees of a role's holdings; a look at patients is audited.
 
-Every function gives plain values; the command line prints them.
+Beside the running role. Every function gives plain values; the command line prints them.
 """
 
 import os

@@ -5,12 +5,10 @@ a failing disk, and a write that stops half way. Flushes fail too. Afterwards th
 be able to go on, and another one must find everything that was acknowledged.
 """
 
-import errno
-import os
-
 import pytest
 
 import house as houses
+from failing_calls import FAULTS, Faulty
 from harmoni.backends import filesystem
 from harmoni.holdings import record
 from harmoni.index.packs import PackState
@@ -18,50 +16,7 @@ from harmoni.model.errors import HarmoniError, OutOfResources, StorageFailed
 
 SMALL_BYTES = 20_000
 SIZES = (100, 40_000, 3_000, 60_000)
-CALLS = (
-    "copy_file_range",
-    "fchmod",
-    "fdatasync",
-    "fsync",
-    "ftruncate",
-    "link",
-    "mkdir",
-    "open",
-    "pread",
-    "pwritev",
-    "rename",
-    "unlink",
-)
 PARTS = 4
-FAULTS = {"no space": errno.ENOSPC, "failing disk": errno.EIO, "half a write": errno.ENOSPC}
-
-
-class Faulty:
-    """The `os` of the store: counts its calls, and lets one of them fail."""
-
-    def __init__(self, fault):
-        self.calls = 0
-        self.fails_at = 0
-        self.failed = ""
-        self._fault = fault
-
-    def __getattr__(self, name):
-        real = getattr(os, name)
-        return self._counted(name, real) if name in CALLS else real
-
-    def _counted(self, name, real):
-        def call(*args, **kwargs):
-            self.calls += 1
-            if self.calls != self.fails_at:
-                return real(*args, **kwargs)
-            self.failed = name
-            if name == "pwritev" and self._fault == "half a write":
-                descriptor, views, offset = args
-                half = memoryview(b"".join(views))
-                os.pwrite(descriptor, half[: len(half) // 2], offset)
-            raise OSError(FAULTS[self._fault], "injected")
-
-        return call
 
 
 def data_of(number):

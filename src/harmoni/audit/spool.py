@@ -56,6 +56,7 @@ class Spool:
         self._end = len(header)
         self._durable = 0
         self._fenced = False
+        self._unflushable = False
 
     @classmethod
     def create(
@@ -148,24 +149,38 @@ class Spool:
         with self._flush_lock:
             with self._lock:
                 self._require_sound()
-                written = self._sequence
-            if written == self._durable:
-                return
-            try:
-                self._file.sync()
-            except (StorageFailed, OutOfResources):
-                with self._lock:
-                    self._fenced = True
-                raise
-            self._durable = written
+            self._sync()
 
     def close(self) -> None:
-        """Flush if the spool is sound, then close the file."""
+        """Make what was appended durable, also where a later write failed; then close the file.
+
+        Raises:
+            StorageFailed: it is not; each close says so.
+        """
         try:
-            if not self._fenced:
-                self.flush()
+            with self._flush_lock:
+                self._sync()
         finally:
             self._file.close()
+
+    def _sync(self) -> None:
+        with self._lock:
+            written = self._sequence
+        if written == self._durable:
+            return
+        if self._unflushable:
+            # The kernel may have dropped what it could not write: flushing again settles nothing.
+            raise StorageFailed(
+                f"the last {written - self._durable} events of the audit spool {self.name} may be "
+                "lost: a flush failed before; check the disk"
+            )
+        try:
+            self._file.sync()
+        except (StorageFailed, OutOfResources):
+            with self._lock:
+                self._fenced = self._unflushable = True
+            raise
+        self._durable = written
 
     def _require_sound(self) -> None:
         if self._fenced:

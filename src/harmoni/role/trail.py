@@ -15,6 +15,7 @@ from harmoni.audit.event import Act, Action, AuditEvent, Outcome, Participant
 from harmoni.audit.spool import Spool
 from harmoni.dicom import text
 from harmoni.dicom.identifier import Query
+from harmoni.model.errors import HarmoniError, OutOfResources, StorageFailed
 from harmoni.model.header import PATIENT_ID, STUDY_INSTANCE_UID, Header
 from harmoni.net.driver import PeerFacts
 from harmoni.policy.access import Peer
@@ -47,12 +48,14 @@ class AuditDoor:
         self._clock = clock
         self._lock = threading.Lock()
         self._spool = open_spool()
+        self._lost: HarmoniError | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._spool.close()
+        self._raise_lost()
 
     def now_ms(self) -> int:
         """The time of an event."""
@@ -65,8 +68,8 @@ class AuditDoor:
             OutOfResources, StorageFailed: they are not recorded; what they tell must not go on.
         """
         if events:
-            self.append(events)
-            self.flush()
+            # The spool they went to: meanwhile others may have met a fault and opened another.
+            self._append(events).flush()
 
     def append(self, events: list[AuditEvent]) -> None:
         """Append events: they survive the end of this process, and the machine's after `flush`.
@@ -74,12 +77,7 @@ class AuditDoor:
         Raises:
             OutOfResources, StorageFailed: they are not recorded; what they tell must not go on.
         """
-        with self._lock:
-            if self._spool.fenced:
-                self._spool.close()
-                self._spool = self._open_spool()
-            for event in events:
-                self._spool.append(event)
+        self._append(events)
 
     def flush(self) -> None:
         """Make what was appended durable; called every second, and where an event must be.
@@ -91,6 +89,26 @@ class AuditDoor:
             spool = self._spool
         # Outside the lock: what arrives meanwhile shares the next flush.
         spool.flush()
+        self._raise_lost()
+
+    def _append(self, events: list[AuditEvent]) -> Spool:
+        with self._lock:
+            if self._spool.fenced:
+                try:
+                    self._spool.close()
+                except (OutOfResources, StorageFailed) as error:
+                    self._lost = error
+                self._spool = self._open_spool()
+            for event in events:
+                self._spool.append(event)
+            return self._spool
+
+    def _raise_lost(self) -> None:
+        """Say once that events of a spool that was given up are not durable."""
+        with self._lock:
+            lost, self._lost = self._lost, None
+        if lost is not None:
+            raise lost
 
 
 class Strangers:

@@ -158,14 +158,18 @@ class Server:
         """Whether a call is one of those that are counted."""
         if name == "write" and struct.unpack_from("=I", body, 20)[0] & _FROM_CACHE:
             return False  # the kernel writes what was changed in memory when it likes
+        return self._path(name, number, body).startswith(self._below)
+
+    def _path(self, name, number, body):
+        """What a call is about."""
         path = self._tree.nodes[number].path
         if name in _NAMED:
             path += b"/" + _names(body[_NAMED[name] :])[0]
-        return path.startswith(self._below)
+        return path
 
     def _meet_fault(self, name, number, body):
         """Fail; or let half of a write happen, after which the disk is full."""
-        self._failed = name
+        self._failed = f"{name}:{os.fsdecode(self._path(name, number, body))}"
         if name == "fsync":
             self._tree.nodes[number].lose_pending()
         if self._fault == "half" and len(body) > _WRITE_IN_BYTES + 1:

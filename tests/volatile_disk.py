@@ -56,7 +56,7 @@ class Disk:
         self._tell(f"fail {call} {fault} {below or '.'}")
 
     def count(self) -> tuple[int, str]:
-        """How many calls there were since `fail`, and the name of the one that failed or "-"."""
+        """How many calls there were since `fail`, and "<call>:<path>" of what failed or "-"."""
         calls, failed = self._tell("count").split()
         return int(calls), failed
 

@@ -149,15 +149,16 @@ def a_moved_pack_s_new_folder_is_not_flushed(plant):
     )
 
 
-def the_old_folder_is_flushed_before_the_new_one(plant):
-    real = RecordingFilesystem.rename
+def a_pack_loses_its_old_name_before_the_new_one_is_durable(plant):
+    real = RecordingFilesystem.link
 
-    def rename(self, old, new):
+    def link(self, old, new):
         real(self, old, new)
         if "/p/" in new:
+            self.remove(old)
             self.sync_directory(Layout(old.split("/")[1]).open_packs)
 
-    plant.setattr(RecordingFilesystem, "rename", rename)
+    plant.setattr(RecordingFilesystem, "link", link)
 
 
 def an_evicted_pack_is_removed_before_its_event_is_durable(plant):
@@ -207,7 +208,7 @@ PLANTED: list[tuple[Plant, str]] = [
     (a_tail_is_not_flushed, "receive and seal"),
     (a_log_record_is_not_flushed, "receive and seal"),
     (a_moved_pack_s_new_folder_is_not_flushed, "receive and seal"),
-    (the_old_folder_is_flushed_before_the_new_one, "receive and seal"),
+    (a_pack_loses_its_old_name_before_the_new_one_is_durable, "receive and seal"),
     (a_fenced_pack_is_removed_before_its_copy_is_flushed, "receive and seal"),
     (an_evicted_pack_is_removed_before_its_event_is_durable, "let go"),
     (a_rebuilt_index_is_made_live_without_a_flush, "rebuild"),

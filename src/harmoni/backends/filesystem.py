@@ -49,7 +49,7 @@ _COPY_BYTES: Final = 1 << 30  # one copy_file_range call; the kernel caps near 2
 
 
 @contextmanager
-def _translated(act: str, name: str) -> Iterator[None]:
+def translated(act: str, name: str) -> Iterator[None]:
     """Turn an OSError into an error of ours that says what was tried and what to do."""
     try:
         yield
@@ -106,7 +106,7 @@ class File:
 
     def is_removed(self) -> bool:
         """Whether the file has no name any more; its space is free when nobody has it open."""
-        with _translated("look at", self.name):
+        with translated("look at", self.name):
             return os.fstat(self._descriptor).st_nlink == 0
 
     def fileno(self) -> int:
@@ -125,7 +125,7 @@ class File:
         """
         views = [memoryview(buffer) for buffer in buffers if len(buffer)]
         written = 0
-        with _translated("write", self.name):
+        with translated("write", self.name):
             while views:
                 count = os.pwritev(self._descriptor, views[:_MOST_BUFFERS], offset + written)
                 if count == 0:
@@ -140,7 +140,7 @@ class File:
     def copy_from(self, source: "File", *, size_bytes: int, offset: int) -> None:
         """Copy the first `size_bytes` of another file here, without passing through memory."""
         copied = 0
-        with _translated("copy into", self.name):
+        with translated("copy into", self.name):
             while copied < size_bytes:
                 count = os.copy_file_range(
                     source.fileno(),
@@ -159,7 +159,7 @@ class File:
         Raises:
             Damaged: the file ends before that.
         """
-        with _translated("read", self.name):
+        with translated("read", self.name):
             data = os.pread(self._descriptor, size_bytes, offset)
             while len(data) < size_bytes:
                 more = os.pread(self._descriptor, size_bytes - len(data), offset + len(data))
@@ -172,12 +172,12 @@ class File:
 
     def size_bytes(self) -> int:
         """The file's length now."""
-        with _translated("measure", self.name):
+        with translated("measure", self.name):
             return os.fstat(self._descriptor).st_size
 
     def truncate(self, size_bytes: int) -> None:
         """Cut the file; used only on a torn tail that nobody was told about."""
-        with _translated("truncate", self.name):
+        with translated("truncate", self.name):
             os.ftruncate(self._descriptor, size_bytes)
 
     def sync(self) -> None:
@@ -186,12 +186,12 @@ class File:
         Raises:
             StorageFailed: it failed; never try again on this file, fence it.
         """
-        with _translated("flush", self.name):
+        with translated("flush", self.name):
             os.fdatasync(self._descriptor)
 
     def forget_cache(self) -> None:
         """Ask the kernel to drop the file's clean pages, so that a re-read meets the disk."""
-        with _translated("drop the cache of", self.name):
+        with translated("drop the cache of", self.name):
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def lock(self, *, wait: bool = False) -> bool:
@@ -200,7 +200,7 @@ class File:
         Args:
             wait: wait until it is free; only where nobody holds it for long.
         """
-        with _translated("lock", self.name):
+        with translated("lock", self.name):
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
@@ -209,7 +209,7 @@ class File:
 
     def make_read_only(self) -> None:
         """Take the write permission away: a sealed pack never changes."""
-        with _translated("protect", self.name):
+        with translated("protect", self.name):
             os.fchmod(self._descriptor, 0o400)
 
     def close(self) -> None:
@@ -228,6 +228,7 @@ class Filesystem:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._settled: set[str] = set()
 
     def path(self, name: str) -> Path:
         """The real path of a name, for libraries that open files themselves (the index)."""
@@ -239,7 +240,7 @@ class Filesystem:
         Raises:
             AlreadyHeld: the name exists.
         """
-        with _translated("create", name):
+        with translated("create", name):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             return self._opened(os.open(self._root / name, flags, 0o600), name)
 
@@ -249,7 +250,7 @@ class Filesystem:
         Raises:
             NotHeld: there is no such file.
         """
-        with _translated("open", name):
+        with translated("open", name):
             flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
             return self._opened(os.open(self._root / name, flags), name)
 
@@ -269,7 +270,7 @@ class Filesystem:
         Raises:
             Busy: somebody else holds it; it ends with its process.
         """
-        with _translated("lock", name):
+        with translated("lock", name):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             file = self._opened(os.open(self._root / name, flags, 0o600), name)
         with file:
@@ -318,30 +319,35 @@ class Filesystem:
         Raises:
             AlreadyHeld: the new name exists.
         """
-        with _translated("publish", new):
+        with translated("publish", new):
             os.link(self._root / old, self._root / new)
 
     def rename(self, old: str, new: str) -> None:
         """Rename; durable after `sync_directory` of both folders."""
-        with _translated("rename", old):
+        with translated("rename", old):
             os.rename(self._root / old, self._root / new)
 
     def remove(self, name: str) -> None:
         """Remove a file; durable after `sync_directory` of its folder."""
-        with _translated("remove", name):
+        with translated("remove", name):
             os.unlink(self._root / name)
 
     def make_directory(self, name: str) -> None:
-        """Make a folder and its parents, each durable before this returns."""
+        """Make a folder and its parents, each durable before this returns.
+
+        Also one that is there: whoever made it may not have come to flush it, or failed to.
+        """
         made = ""
         for part in name.split("/"):
             parent, made = made, f"{made}/{part}" if made else part
-            if self._make_one(made):
+            if self._make_one(made) or made not in self._settled:
+                self._settled.discard(made)
                 self.sync_directory(parent)
+                self._settled.add(made)
 
     def sync_directory(self, name: str) -> None:
         """Make the names in a folder durable."""
-        with _translated("flush the folder", name or "."):
+        with translated("flush the folder", name or "."):
             descriptor = os.open(self._root / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
@@ -350,7 +356,7 @@ class Filesystem:
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; empty when there is no such folder."""
-        with _translated("list", folder):
+        with translated("list", folder):
             try:
                 return sorted(os.listdir(self._root / folder))
             except FileNotFoundError:
@@ -358,17 +364,22 @@ class Filesystem:
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name is there now."""
-        return os.path.lexists(self._root / name)
+        with translated("look for", name):
+            try:
+                os.lstat(self._root / name)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+        return True
 
     def stamp(self, name: str) -> tuple[int, int]:
         """What changes whenever a file is put in the place of another: inode and change time."""
-        with _translated("stat", name):
+        with translated("stat", name):
             state = os.stat(self._root / name)
             return state.st_ino, state.st_ctime_ns
 
     def size_bytes(self, name: str) -> int:
         """The length of a file."""
-        with _translated("measure", name):
+        with translated("measure", name):
             return os.stat(self._root / name).st_size
 
     def is_writable(self) -> bool:
@@ -377,13 +388,13 @@ class Filesystem:
 
     def free_bytes(self) -> int:
         """Space that an unprivileged writer can still take on this file system."""
-        with _translated("measure", "."):
+        with translated("measure", "."):
             state = os.statvfs(self._root)
             return state.f_bavail * state.f_frsize
 
     def used_fraction(self) -> float:
         """How much of this file system is used, as an unprivileged writer sees it: 0 to 1."""
-        with _translated("measure", "."):
+        with translated("measure", "."):
             state = os.statvfs(self._root)
         used = state.f_blocks - state.f_bfree
         whole = used + state.f_bavail
@@ -395,7 +406,7 @@ class Filesystem:
 
     def _make_one(self, name: str) -> bool:
         """Make one folder, not durable yet; False when it is there already."""
-        with _translated("make the folder", name):
+        with translated("make the folder", name):
             try:
                 os.mkdir(self._root / name, 0o700)
             except FileExistsError:

@@ -84,7 +84,7 @@ class LiveIndex:
             if database is None or stamp != self._stamp or database.fenced:
                 database = self._open()
                 self._database, self._stamp = database, stamp
-        if not database.path.exists():
+        if not self._files.exists(f"{self._layout.index}/{database.path.name}"):
             # Whoever removed the file left us its inode, where rows would be lost.
             raise NotHeld(f"{database.path.name} is gone")
         return database

@@ -20,7 +20,14 @@ from harmoni.holdings import listing, salvage
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.survey import Survey, survey
 from harmoni.index import ingest, lookup, packs
-from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, NotHeld, StorageFailed
+from harmoni.model.errors import (
+    AlreadyHeld,
+    Damaged,
+    HarmoniError,
+    InvalidInput,
+    NotHeld,
+    StorageFailed,
+)
 from harmoni.model.identifiers import HospitalId, PackId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import manifest, pack, tail, tar
@@ -365,13 +372,22 @@ class Sealer:
             )
             for row in damaged:
                 packs.flag_damaged(connection, row.sop_instance_uid, row.location)
-        file.make_read_only()
         folder = f"{self._layout.sealed_packs}/{pack_id.folder}"
         self._files.make_directory(folder)
-        self._files.rename(self._layout.open_pack(pack_id), self._layout.sealed_pack(pack_id))
+        # It keeps its old name until the new one is durable: else nobody would come again to flush
+        # the new one, and a flush of the old folder would leave neither.
+        old, new = self._layout.open_pack(pack_id), self._layout.sealed_pack(pack_id)
+        try:
+            self._files.link(old, new)
+        except AlreadyHeld:  # an attempt before this one came so far
+            self._files.rename(old, new)
         self._files.sync_directory(folder)
+        with suppress(NotHeld):
+            self._files.remove(old)
         self._drop_mark(pack_id)
         self._files.sync_directory(self._layout.open_packs)
+        # Last: whoever tries again opens the file for writing.
+        file.make_read_only()
 
     def _discard(self, file: File, pack_id: PackId) -> Finished:
         """Remove a pack in which nothing was ever acknowledged or whole."""

@@ -25,11 +25,11 @@ from sqlcipher3 import dbapi2
 # as untyped as what stands in a database file.
 from sqlcipher3.dbapi2 import Row as Row  # noqa: PLC0414 - exported
 
+from harmoni.backends.filesystem import translated
 from harmoni.index import migrations
 from harmoni.model.errors import (
     Busy,
     ConfigurationError,
-    Damaged,
     HarmoniError,
     OutOfResources,
     StorageFailed,
@@ -103,12 +103,8 @@ class Database:
         self._mutex = threading.Lock()
         self.fenced = False
         """Whether a write failed: this object refuses to write, the database may be opened anew."""
-        try:
+        with translated("open", f"{path}.lock"):
             self._lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageFailed(
-                f"cannot open {path}.lock: {error.strerror}; look at its disk and its owner"
-            ) from error
         try:
             self._writer = self._connect()
         except BaseException:
@@ -144,9 +140,11 @@ class Database:
         Raises:
             ConfigurationError: there is no file, the key is another one, or the schema is newer
                 than this program.
-            Damaged: the file is not a sound database; rebuild the index.
+            StorageFailed: the file is not a sound database, or its disk does not read.
         """
-        if not path.is_file():
+        with translated("look at", str(path)):
+            there = path.is_file()
+        if not there:
             raise ConfigurationError(
                 f"there is no index database at {path}: create it, or rebuild the index"
             )
@@ -189,7 +187,7 @@ class Database:
         Hold it briefly: the write-ahead log cannot be reused while an old snapshot is read.
 
         Raises:
-            Busy, Damaged, OutOfResources: as `write`.
+            Busy, StorageFailed, OutOfResources: as `write`.
         """
         with _translated(self.path):
             try:
@@ -219,7 +217,7 @@ class Database:
 
         Raises:
             Busy: a stranger holds the database locked for more than 10 s.
-            Damaged: the file is not a sound database; rebuild the index.
+            StorageFailed: the file is not a sound database, or its disk does not read.
             OutOfResources: the disk is full or failed. After a failed write or flush this object
                 refuses to write, for nobody knows what is on the disk: open the database anew.
         """
@@ -248,7 +246,7 @@ class Database:
         """Make every commit so far, of any process, durable.
 
         Raises:
-            Busy, Damaged, OutOfResources: as `write`; then nothing may be taken for durable.
+            Busy, StorageFailed, OutOfResources: as `write`; then nothing may be taken for durable.
         """
         with self.write(durable=True) as connection:
             # SQLite flushes at a commit that wrote something, so there must be something to write.
@@ -257,11 +255,12 @@ class Database:
     def _settle(self) -> None:
         """Make the files' names durable: SQLite never flushes the folder for a log it found."""
         self.flush()
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with translated("flush the folder", str(self.path.parent)):
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _connect(self) -> dbapi2.Connection:
         with _translated(self.path):
@@ -330,6 +329,10 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except dbapi2.Error as error:
         raise _ours(path, error) from error
+    except sqlalchemy.exc.DBAPIError as error:  # wraps the driver's where the schema is changed
+        if not isinstance(error.orig, dbapi2.Error):
+            raise
+        raise _ours(path, error.orig) from error
 
 
 def _ours(path: Path, error: dbapi2.Error) -> HarmoniError:
@@ -342,7 +345,12 @@ def _ours(path: Path, error: dbapi2.Error) -> HarmoniError:
     if "locked" in text:
         return Busy(f"{path} is locked by a program that does not queue for it ({text}): end it")
     if "malformed" in text:
-        return Damaged(f"{path} is damaged ({text}): rebuild the index from the store")
+        # SQLite says so of a page that its disk fails to read as well, so it may pass; and nothing
+        # that a peer sends or asks for is damaged by it.
+        return StorageFailed(
+            f"{path} is damaged, or its disk does not read ({text}): look at the disk, "
+            "then rebuild the index from the store"
+        )
     if isinstance(error, dbapi2.OperationalError):
         return OutOfResources(f"{path} cannot be used now ({text}): look at its disk")
     # A constraint or a statement that does not fit the schema is a mistake of ours.

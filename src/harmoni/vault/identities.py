@@ -41,7 +41,10 @@ def create_identities(
     layout.prepare(files, site)
     files.replace(layout.recovery_recipient, f"{recovery.to_string()}\n".encode())
     # What an interrupted attempt left is used: nothing was encrypted to it that counts.
-    if not files.exists(layout.identity(site)):
+    if files.exists(layout.identity(site)):
+        # It may have been interrupted before the name was durable.
+        files.sync_directory(layout.custody)
+    else:
         identity = age.generate_identity(random=os.urandom(age.SEED_BYTES))
         files.publish(layout.identity(site), keys.wrap_identity(custody_key, identity))
 

@@ -256,7 +256,10 @@ class Keyring:
     def _kept_epoch(self, mine: keys.EpochKey) -> keys.EpochKey:
         """The epoch key of that site and month as it is stored now; `mine`, if there was none."""
         name = self._layout.epoch(mine.site, mine.month)
-        if not self._files.exists(name):
+        if self._files.exists(name):
+            # Whoever published it may have failed, or died, before its name was durable.
+            self._files.sync_directory(self._layout.epochs)
+        else:
             recipients = self.identities.recipients()
             self._files.publish(name, mine.seal(recipients, random=os.urandom(age.RANDOM_BYTES)))
         epoch = self._epochs[name] = self._read_epoch(name)

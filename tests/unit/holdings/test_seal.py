@@ -188,7 +188,7 @@ def test_part_files_of_a_dead_worker_go_with_its_pack(house):
     assert house.recall(house.versions(1)[0]) == houses.data_set(1)
 
 
-@pytest.mark.parametrize("call", ["rename", "fchmod", "link"])
+@pytest.mark.parametrize("call", ["link", "unlink"])
 def test_finishing_that_was_interrupted_is_repeated_with_one_log_record(house, monkeypatch, call):
     house.store(houses.data_set(1), 1)
     house.holding.recorder.packs.retire_all()

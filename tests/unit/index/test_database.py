@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from harmoni.index.database import Database
-from harmoni.model.errors import ConfigurationError, Damaged, OutOfResources
+from harmoni.model.errors import ConfigurationError, OutOfResources, StorageFailed
 from index_samples import KEY
 
 
@@ -142,7 +142,7 @@ def test_a_flipped_bit_is_found(tmp_path, page):
         finally:
             database.close()
 
-    with pytest.raises((Damaged, ConfigurationError)):
+    with pytest.raises((StorageFailed, ConfigurationError)):
         read()
 
 

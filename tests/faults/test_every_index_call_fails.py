@@ -2,7 +2,9 @@
 
 A hospital is made and has its day (tests/hospital_day.py) on a disk of our own, where the N-th call
 on a file of its index fails, for every N, in every way. It must be told, go on in the evening, and,
-after a power cut that takes what was not flushed, find everything in the morning.
+after a power cut that takes what was not flushed, find everything in the morning. Of the flushes,
+each one of the whole store fails. `HARMONI_INDEX_FAULTS_EVERY` says which of the other calls: every
+1st takes twenty minutes.
 
 Each day is a process of its own, so that the cut finds the database open.
 """
@@ -26,7 +28,7 @@ from hospital_day import SMALL_BYTES, Story
 # Each fault, and below which folder of the hospital's store it is met. Other calls of the store
 # fail in test_every_call_fails.py; flushes fail here, since here the power is cut afterwards.
 FAULTS = {"EIO": "/index", "ENOSPC": "/index", "half": "/index", "flush": ""}
-EVERY = int(os.environ.get("HARMONI_INDEX_FAULTS_EVERY", "7"))
+EVERY = int(os.environ.get("HARMONI_INDEX_FAULTS_EVERY", "40"))
 CUSTODY_KEY = bytes(range(32))
 RECOVERY = age.generate_identity(random=bytes(range(32))).recipient()
 

@@ -3,27 +3,27 @@
 A hospital is made and has its day (tests/hospital_day.py) on a disk of our own, where the N-th call
 on a file of its index fails, for every N, in every way. It must be told, go on in the evening, and,
 after a power cut that takes what was not flushed, find everything in the morning. Of the flushes,
-each one of the whole store fails. `HARMONI_INDEX_FAULTS_EVERY` says which of the other calls: every
-1st takes twenty minutes.
-
-Each day is a process of its own, so that the cut finds the database open.
+each one of the whole store fails. Likewise an index of the first schema that is migrated and used.
+`HARMONI_INDEX_FAULTS_EVERY` says which calls of a day fail, of flushes and of a migration more of
+them: every 1st takes half an hour.
 """
 
 import os
-import pickle
-import traceback
 
 import pytest
 
 import house as houses
 import volatile_disk
-from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings import record
 from harmoni.holdings.holding import Holding
+from harmoni.index import migrations
+from harmoni.index.database import Database
 from harmoni.model.errors import AlreadyHeld, OutOfResources, StorageFailed
 from harmoni.sealing import age
 from harmoni.testing import FakeClock
 from hospital_day import SMALL_BYTES, Story
+from index_samples import KEY
+from lives import each_call_fails
 
 # Each fault, and below which folder of the hospital's store it is met. Other calls of the store
 # fail in test_every_call_fails.py; flushes fail here, since here the power is cut afterwards.
@@ -31,27 +31,16 @@ FAULTS = {"EIO": "/index", "ENOSPC": "/index", "half": "/index", "flush": ""}
 EVERY = int(os.environ.get("HARMONI_INDEX_FAULTS_EVERY", "40"))
 CUSTODY_KEY = bytes(range(32))
 RECOVERY = age.generate_identity(random=bytes(range(32))).recipient()
+pytestmark = [
+    pytest.mark.timeout(3000),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
 
 
-def in_child(act):
-    """What an act gives in a process that ends without closing anything."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            told = ("gives", act())
-        except BaseException:  # noqa: BLE001 - the parent raises it
-            told = ("raises", traceback.format_exc())
-        os.write(writing, pickle.dumps(told))
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    assert said, f"the process ended with {status}"
-    outcome, told = pickle.loads(said)
-    assert outcome == "gives", told
-    return told
+@pytest.fixture
+def disk(tmp_path):
+    with volatile_disk.mounted(tmp_path) as mounted:
+        yield mounted
 
 
 def hospital(root):
@@ -75,58 +64,83 @@ def hospital(root):
     return story
 
 
-def live(disk, root):
-    """A day with a fault, and the evening; what was told, and which call failed how."""
+def a_day(root):
+    """The day with a fault, and the evening."""
     story = hospital(root)
     story.day()
-    calls, failed = disk.count()
-    disk.fail(0, "EIO")
+    yield len(story.refused)
     story.evening()
-    return story.told, story.events, len(story.refused), calls, failed
+    return story.told, story.events
 
 
-def look(root, told, events):
-    """The morning after the power cut."""
+def the_morning(root, told):
+    """In another process, after the power cut."""
     site = houses.make_site(root, FakeClock(), CUSTODY_KEY, "dc1-n1-w1")
     story = Story(houses.House(site, Holding(site, houses.HOSPITAL)))
-    story.told, story.events = told, events
+    story.told, story.events = told
     story.morning()
 
 
-def run(disk, fault, fails_at):
-    root = disk.path / f"{fault}-{fails_at}"
-    Filesystem(disk.path).make_directory(root.name)
-    disk.fail(fails_at, fault, f"/{root.name}{FAULTS[fault]}")
-    told, events, refused, calls, failed = in_child(lambda: live(disk, root))
-    disk.cut(fails_at, 0.0)
-    try:
-        in_child(lambda: look(root, told, events))
-    except AssertionError as error:
-        error.add_note(f"what failed: {failed}")
-        raise
-    return refused, calls, failed
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_whichever_call_of_the_index_fails_nothing_acknowledged_is_lost(
-    fault, tmp_path, monkeypatch
-):
-    step = 1 if fault == "flush" else EVERY
+def test_whichever_call_of_the_index_fails_nothing_acknowledged_is_lost(fault, disk, monkeypatch):
     monkeypatch.setattr(record, "SMALL_BYTES", SMALL_BYTES)
-    with volatile_disk.mounted(tmp_path) as disk:
-        refused, calls, failed = run(disk, fault, 0)
-        assert (refused, failed) == (0, "-")
-        told = 0
-        for fails_at in range(1, calls + 1, step):
-            try:
-                refused, _, failed = run(disk, fault, fails_at)
-            except BaseException as error:
-                error.add_note(f"{fault}: call {fails_at} of {calls}")
-                raise
-            told += bool(refused)
-        assert told
-        print(  # noqa: T201 - the measured figure
-            f"{fault}: every {step}th of {calls} calls failed once; somebody was told {told} times"
-        )
+    every = max(1, EVERY // 20) if fault == "flush" else EVERY
+    each_call_fails(disk, fault, a_day, the_morning, below=FAULTS[fault], every=every)
+
+
+def write(connection, uid):
+    connection.execute(
+        "INSERT OR IGNORE INTO commitment (requester, transaction_uid, accepted_at_ms)"
+        " VALUES ('GW', ?, 1)",
+        (uid,),
+    )
+
+
+def first_schema(root):
+    """An index as the first version left it, durable, with a row."""
+    path = root / "index.sqlite"
+    path.touch()
+    database = Database(path, KEY)
+    with database._changing_schema() as connection:
+        migrations.migrate(connection, "0001")
+    with database.write() as connection:
+        write(connection, "old")
+    database._settle()
+    database.close()
+
+
+def a_migration(root):
+    """Opened by the present version, and used; tried again without the fault."""
+    told, refused = {"old"}, 0
+
+    def use():
+        database = Database.open(root / "index.sqlite", KEY)
+        for uid in ("1", "2", "3"):
+            with database.write() as connection:
+                write(connection, uid)
+            database.flush()
+            told.add(uid)
+
+    try:
+        use()
+    except (OutOfResources, StorageFailed):
+        refused = 1
+    yield refused
+    use()
+    return told
+
+
+def a_later_start(root, told):
+    """Every row whose flush was reported is there, and the schema is the present one."""
+    database = Database.open(root / "index.sqlite", KEY)
+    with database.reader() as connection:
+        rows = connection.execute("SELECT transaction_uid FROM commitment").fetchall()
+        assert {uid for (uid,) in rows} >= told
+        [(revision,)] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    assert revision == migrations.REVISION
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whichever_call_of_a_migration_fails_the_index_keeps_its_rows(fault, disk):
+    every = 1 if fault == "flush" else max(1, EVERY // 4)
+    each_call_fails(disk, fault, a_migration, a_later_start, prepare=first_schema, every=every)

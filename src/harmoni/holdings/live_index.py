@@ -82,14 +82,14 @@ class LiveIndex:
         with self._lock:
             database = self._database
             if database is None or stamp != self._stamp or database.fenced:
-                database = self._open()
+                database = self._open(after_failure=database is not None and database.fenced)
                 self._database, self._stamp = database, stamp
         if not self._files.exists(f"{self._layout.index}/{database.path.name}"):
             # Whoever removed the file left us its inode, where rows would be lost.
             raise NotHeld(f"{database.path.name} is gone")
         return database
 
-    def _open(self) -> Database:
+    def _open(self, *, after_failure: bool) -> Database:
         try:
             index_id = str(PackId(self._files.read(self._layout.current_index).decode().strip()))
         except (UnicodeDecodeError, InvalidInput) as error:
@@ -100,6 +100,7 @@ class LiveIndex:
         return Database.open(
             self._files.path(name),
             self._keyring.index_key(index_id),
+            after_failure=after_failure,
         )
 
 

@@ -134,10 +134,16 @@ class Database:
         return database
 
     @classmethod
-    def open(cls, path: Path, key: bytes) -> Self:
+    def open(cls, path: Path, key: bytes, *, after_failure: bool = False) -> Self:
         """Open a database, migrating an older schema first.
 
+        Args:
+            path: the file.
+            key: its key.
+            after_failure: it was fenced before; then its log is used up or it is not opened.
+
         Raises:
+            Busy: the log is read by somebody for more than 10 s, after a failure.
             ConfigurationError: there is no file, the key is another one, or the schema is newer
                 than this program.
             StorageFailed: the file is not a sound database, or its disk does not read.
@@ -155,6 +161,7 @@ class Database:
             if found != migrations.REVISION:
                 with database._changing_schema() as migrating:
                     migrations.migrate(migrating)
+            database._use_up_log(wait=after_failure)
             database._settle()
         except BaseException:
             database.close()
@@ -251,6 +258,24 @@ class Database:
         with self.write(durable=True) as connection:
             # SQLite flushes at a commit that wrote something, so there must be something to write.
             connection.execute("UPDATE flush SET count = count + 1")
+
+    def _use_up_log(self, *, wait: bool) -> None:
+        """Bring what the log holds into the database, and begin it anew.
+
+        A flush of the log may have failed, now or in a process before. No later flush settles what
+        that one was to flush, and where a log has a hole, what follows is not read after a crash.
+        Who has an old snapshot keeps the log in use: then this waits, or leaves it as it is.
+        """
+        with self._mutex, _locked(self._lock_fd), _translated(self.path):
+            if not wait:
+                self._writer.execute("PRAGMA busy_timeout = 0").fetchone()
+            try:
+                row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                timeout_ms = int(_BUSY_TIMEOUT_S * 1000)
+                self._writer.execute(f"PRAGMA busy_timeout = {timeout_ms}").fetchone()
+        if wait and row[0]:
+            raise Busy(f"the log of {self.path} is being read after it failed: try again")
 
     def _settle(self) -> None:
         """Make the files' names durable: SQLite never flushes the folder for a log it found."""

@@ -28,7 +28,7 @@ _DIRENT = struct.Struct("=QQII")
 _WRITE_IN_BYTES = 40
 _FROM_CACHE, _KEEP_CACHE = 1, 2
 _SET_MODE, _SET_SIZE = 1, 8
-_BIG_WRITES, _MAX_PAGES = 1 << 5, 1 << 22
+_OFFERED = 1 << 5 | 1 << 22  # writes of more than a page, of up to so many pages
 _VALID_S = 3600  # only this kernel changes anything
 _NOSUID, _NODEV, _DETACH = 2, 4, 2
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -179,8 +179,9 @@ class Server:
 
     def _init(self, _, body):
         major, _, readahead, _ = struct.unpack_from("=4I", body)
-        flags = _BIG_WRITES | _MAX_PAGES
-        return _INIT.pack(major, 31, readahead, flags, 12, 9, MAX_WRITE, 1, MAX_WRITE >> 12, 0, 0)
+        return _INIT.pack(
+            major, 31, readahead, _OFFERED, 12, 9, MAX_WRITE, 1, MAX_WRITE >> 12, 0, 0
+        )
 
     def _lookup(self, folder, body):
         return _entry(folder.entries[_names(body)[0]])
@@ -244,9 +245,7 @@ class Server:
         return struct.pack("=II", len(data), 0)
 
     def _statfs(self, *_):
-        return struct.pack(
-            "=5Q10I", 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 4096, 255, 4096, *[0] * 7
-        )
+        return struct.pack("=5Q10I", *[1 << 20] * 5, 4096, 255, 4096, *[0] * 7)
 
     def _release(self, *_):
         return b""

@@ -179,9 +179,8 @@ class Server:
 
     def _init(self, _, body):
         major, _, readahead, _ = struct.unpack_from("=4I", body)
-        return _INIT.pack(
-            major, 31, readahead, _OFFERED, 12, 9, MAX_WRITE, 1, MAX_WRITE >> 12, 0, 0
-        )
+        pages = MAX_WRITE >> 12
+        return _INIT.pack(major, 31, readahead, _OFFERED, 12, 9, MAX_WRITE, 1, pages, 0, 0)
 
     def _lookup(self, folder, body):
         return _entry(folder.entries[_names(body)[0]])

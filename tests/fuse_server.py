@@ -1,8 +1,7 @@
 """A file system that loses what was not flushed, served to the kernel by FUSE; needs root.
 
-It speaks the kernel's own protocol (linux/fuse.h, 7.31) on /dev/fuse, so that it needs no library.
-A process of its own, steered by lines on its standard input (tests/volatile_disk.py): one thread,
-so that when it falls silent no request is half done.
+It speaks the kernel's own protocol (linux/fuse.h, 7.31) on /dev/fuse and needs no library. Lines on
+its standard input steer it (tests/volatile_disk.py). One thread: no request is ever half done.
 """
 
 import ctypes
@@ -10,6 +9,7 @@ import errno
 import os
 import random
 import select
+import signal
 import stat
 import struct
 import sys
@@ -128,14 +128,13 @@ class Server:
             return
         body = memoryview(self._buffer)[_HEAD.size : size]
         name = OPERATIONS.get(code, "")
+        error, data = 0, b""
         try:
             data = self._perform(name, number, body)
         except KeyError:  # of a folder's entries
-            error, data = errno.ENOENT, b""
+            error = errno.ENOENT
         except OSError as failed:
-            error, data = failed.errno, b""
-        else:
-            error = 0
+            error = failed.errno
         if self._silent:
             return
         head = _ANSWER.pack(_ANSWER.size + len(data), -error, unique)
@@ -298,4 +297,6 @@ def _say(line):
 
 
 if __name__ == "__main__":
+    for _number in (signal.SIGINT, signal.SIGTERM):  # it ends with the test, and unmounts
+        signal.signal(_number, signal.SIG_IGN)
     Server(sys.argv[1]).serve()

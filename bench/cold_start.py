@@ -76,9 +76,12 @@ def measure(centre: Centre, left: list[PackId], run: str, sample: Sample) -> dic
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
             assert answer.status == HTTPStatus.OK
         note("health")
-        commitment = threading.Thread(
-            target=lambda: (running.requestor(house).commit([sample]), note("committed"))
-        )
+
+        def commit() -> None:
+            assert running.requestor(house).commit([sample]) == {}
+            note("committed")
+
+        commitment = threading.Thread(target=commit)
         commitment.start()
         got = running.requestor(house).get(old_archive.study_uid(run, len(left) - 1), [sample])
         assert len(got) == old_archive.MEMBERS

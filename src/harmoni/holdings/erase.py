@@ -38,6 +38,7 @@ from harmoni.sealing.tombstone import (
     SALT_BYTES,
     ErasedEvent,
     ErasedPack,
+    SealedAs,
     Tombstone,
     hash_of,
 )
@@ -211,18 +212,18 @@ class Eraser:
         )
 
     def _erased_pack(self, connection: Connection, row: PackRow) -> ErasedPack:
-        sealed = row.sealed
         key_id = self._key_of(row.pack_id)
         if not key_id:
             key_id = str(erasures.eviction_body(connection, row.pack_id).get("key", ""))
-        return ErasedPack(
-            pack_id=row.pack_id,
-            key_id=key_id,
-            size_bytes=None if sealed is None else sealed.size_bytes,
-            sha256=b"" if sealed is None else sealed.sha256,
-            root=b"" if sealed is None else sealed.root,
-            sealed_at_ms=0 if sealed is None else sealed.sealed_at_ms,
-        )
+        sealed = None
+        if row.sealed is not None:
+            sealed = SealedAs(
+                size_bytes=row.sealed.size_bytes,
+                sha256=row.sealed.sha256,
+                root=row.sealed.root,
+                sealed_at_ms=row.sealed.sealed_at_ms,
+            )
+        return ErasedPack(pack_id=row.pack_id, key_id=key_id, sealed=sealed)
 
     def _key_of(self, pack_id: PackId) -> str:
         """The id of a pack's key as its file says; "" when it is missing or its README damaged."""

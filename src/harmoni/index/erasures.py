@@ -59,6 +59,7 @@ def note(connection: Connection, tombstone: Tombstone) -> None:
     try:
         for each in tombstone.packs:
             _forget_instances(connection, each.pack_id)
+            sealed = each.sealed
             connection.execute(
                 "INSERT INTO pack"
                 " (pack_id, kind, state, size_bytes, sha256, root, sealed_at_ms, compared)"
@@ -68,10 +69,10 @@ def note(connection: Connection, tombstone: Tombstone) -> None:
                     each.pack_id.value,
                     PackKind.INSTANCES,
                     PackState.ERASED,
-                    each.size_bytes,
-                    each.sha256 or None,
-                    each.root or None,
-                    None if each.size_bytes is None else each.sealed_at_ms,
+                    None if sealed is None else sealed.size_bytes,
+                    None if sealed is None else sealed.sha256,
+                    None if sealed is None else sealed.root,
+                    None if sealed is None else sealed.sealed_at_ms,
                 ),
             )
         connection.executemany(

@@ -19,17 +19,26 @@ SALT_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SealedAs:
+    """What sealing had found out about a pack's file."""
+
+    size_bytes: int
+    sha256: bytes
+    """Of the file."""
+    root: bytes
+    """Merkle root over its members."""
+    sealed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErasedPack:
     """A pack of instances, all of them of the study, and what is known of its file."""
 
     pack_id: PackId
     key_id: str
     """The data key that is gone; "" for a pack that is missing, whose README nobody could read."""
-    size_bytes: int | None
-    """Of the file, as it was sealed; None, with the following, of a pack that never was."""
-    sha256: bytes
-    root: bytes
-    sealed_at_ms: int
+    sealed: SealedAs | None
+    """None of a pack that never was sealed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,26 +122,26 @@ def _pack_body(erased: ErasedPack) -> dict[str, Json]:
         "kind": PackKind.INSTANCES.value,
         "key": erased.key_id,
     }
-    if erased.size_bytes is not None:
+    if erased.sealed is not None:
         body |= {
-            "size": erased.size_bytes,
-            "sha256": erased.sha256.hex(),
-            "root": erased.root.hex(),
-            "sealed": document.time_text(erased.sealed_at_ms),
+            "size": erased.sealed.size_bytes,
+            "sha256": erased.sealed.sha256.hex(),
+            "root": erased.sealed.root.hex(),
+            "sealed": document.time_text(erased.sealed.sealed_at_ms),
         }
     return body
 
 
 def _pack(told: Fields) -> ErasedPack:
-    sealed = told.has("size")
-    return ErasedPack(
-        pack_id=told.pack_id("pack"),
-        key_id=_key_id(told),
-        size_bytes=told.number("size") if sealed else None,
-        sha256=told.digest("sha256") if sealed else b"",
-        root=told.digest("root") if sealed else b"",
-        sealed_at_ms=told.time_ms("sealed") if sealed else 0,
-    )
+    sealed = None
+    if told.has("size"):
+        sealed = SealedAs(
+            size_bytes=told.number("size"),
+            sha256=told.digest("sha256"),
+            root=told.digest("root"),
+            sealed_at_ms=told.time_ms("sealed"),
+        )
+    return ErasedPack(pack_id=told.pack_id("pack"), key_id=_key_id(told), sealed=sealed)
 
 
 def _key_id(told: Fields) -> str:

@@ -5,36 +5,28 @@ from hypothesis import strategies as st
 from harmoni.model.errors import Damaged
 from harmoni.model.identifiers import PackId
 from harmoni.sealing.event import TOMBSTONE, Event
-from harmoni.sealing.tombstone import ErasedEvent, ErasedPack, Tombstone, hash_of
+from harmoni.sealing.tombstone import ErasedEvent, ErasedPack, SealedAs, Tombstone, hash_of
 
 PACK = PackId.build(time_ms=1_795_492_800_000, site_number=1, random=bytes(9))
 digests = st.binary(min_size=32, max_size=32)
 times = st.integers(0, 253_402_300_799_999)
 key_ids = st.one_of(st.just(""), st.integers(0, 255).map(lambda row: f"{PACK}.{row}"))
 sealed = st.builds(
-    ErasedPack,
-    pack_id=st.just(PACK),
-    key_id=key_ids,
+    SealedAs,
     size_bytes=st.integers(0, 1 << 40),
     sha256=digests,
     root=digests,
     sealed_at_ms=times,
 )
-unsealed = st.builds(
-    ErasedPack,
-    pack_id=st.just(PACK),
-    key_id=key_ids,
-    size_bytes=st.none(),
-    sha256=st.just(b""),
-    root=st.just(b""),
-    sealed_at_ms=st.just(0),
+packs = st.builds(
+    ErasedPack, pack_id=st.just(PACK), key_id=key_ids, sealed=st.one_of(st.none(), sealed)
 )
 tombstones = st.builds(
     Tombstone,
     study_hash=digests,
     salt=digests,
     complete_at_ms=times,
-    packs=st.lists(st.one_of(sealed, unsealed), max_size=3).map(tuple),
+    packs=st.lists(packs, max_size=3).map(tuple),
     events=st.lists(
         st.builds(ErasedEvent, pack_id=st.just(PACK), sequence=st.integers(0, 99), key_id=key_ids),
         max_size=3,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import NotHeld
+from harmoni.model.errors import Damaged, NotHeld
 from harmoni.model.identifiers import HospitalId, SiteId, WriterId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import age, keys
@@ -297,6 +297,8 @@ class Keyring:
                 return _Stored(keys.KeyBlock.decode(self._files.read(name)), name, stamp)
             except NotHeld:
                 continue
+            except Damaged as error:
+                raise Damaged(f"{name}: {error}") from error
         raise NotHeld(
             f"key block {block_id} of {self._hospital} is missing: restore it from another copy of"
             " the keys"

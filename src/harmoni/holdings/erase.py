@@ -15,7 +15,7 @@ Who may erase is not decided here: no command reaches this.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -57,7 +57,8 @@ class Erasure:
     events: int
     """Events that named the study, likewise."""
     keys: int
-    """Data keys that were destroyed now; less, where a pack is missing that may come back."""
+    """Data keys that were destroyed now; less, where a pack is missing or damaged and may come
+    back whole."""
     complete_at_ms: int
     """From when on no copy of these keys is left anywhere."""
 
@@ -165,11 +166,12 @@ class Eraser:
             return 0
         key_ids = {key_id for tombstone in tombstones for key_id in tombstone.key_ids}
         for tombstone in tombstones:
-            # A pack that was missing may be back, and say what its key is.
+            # A pack that was missing or damaged may be whole, and tell what its key is.
             key_ids |= {self._key_of(each.pack_id) for each in tombstone.packs if not each.key_id}
             for each in tombstone.events:
                 if not each.key_id:
-                    key_ids.add(self._event_keys(each.pack_id).get(each.sequence, ""))
+                    told = self._event_keys(each.pack_id, tombstone.is_of)
+                    key_ids.add(told.get(each.sequence, ""))
         with self._files.lock_file(self._layout.rotation_lock):
             return self._keyring.erase(key_ids - {""})
 
@@ -188,7 +190,9 @@ class Eraser:
                     " the study when it is sealed, in some minutes"
                 )
         salt = os.urandom(SALT_BYTES)
-        keys_of = {pack_id: self._event_keys(pack_id) for pack_id in dict(told)}
+        keys_of = {
+            pack_id: self._event_keys(pack_id, study_instance_uid.__eq__) for pack_id in dict(told)
+        }
         return Tombstone(
             study_hash=hash_of(study_instance_uid, salt),
             salt=salt,
@@ -219,21 +223,66 @@ class Eraser:
         )
 
     def _key_of(self, pack_id: PackId) -> str:
-        """The id of a pack's key as its file says; "" when it is missing or its README damaged."""
-        try:
-            with reader.open_file(self._files, self._layout, pack_id) as file:
-                return reader.read_readme(file).key_id
-        except (NotHeld, Damaged):
-            return ""
+        """The id of the key that opens a pack; "" when its file is missing or does not tell.
 
-    def _event_keys(self, pack_id: PackId) -> dict[int, str]:
-        """The key of each member of an event pack, as far as its file says."""
-        try:
-            with reader.open_file(self._files, self._layout, pack_id) as file:
-                names = [pack.parse_name(member.name) for member in reader.walk(file)]
-        except NotHeld:
-            return {}
-        return {name.sequence: name.key_id for name in names if name is not None and name.key_id}
+        What README and public table say counts for nothing before it opens a member: a flipped bit
+        would destroy the key of another study, and leave this one's.
+        """
+        with suppress(NotHeld), reader.open_file(self._files, self._layout, pack_id) as file:
+            named = set()
+            with suppress(Damaged):
+                named.add(reader.read_readme(file).key_id)
+            with suppress(Damaged):
+                named.add(reader.read_tail(file)[1].public.key_id)
+            for key_id in sorted(named):
+                if self._opens(file, pack_id, key_id):
+                    return key_id
+        return ""
+
+    def _opens(self, file: File, pack_id: PackId, key_id: str) -> bool:
+        """Whether a key opens the beginning of some instance of a pack."""
+        for member in reader.walk(file):
+            name = pack.parse_name(member.name)
+            if name is None or name.kind is not pack.Kind.INSTANCE:
+                continue
+            try:
+                next(self._plaintext(file, pack_id, member, name, key_id))
+            except Damaged:
+                continue
+            except NotHeld:
+                return False
+            return True
+        return False
+
+    def _event_keys(self, pack_id: PackId, is_of: Callable[[str], bool]) -> dict[int, str]:
+        """The key of each event in a pack that has such a subject, as far as it opens it."""
+        keys_of = {}
+        with suppress(NotHeld), reader.open_file(self._files, self._layout, pack_id) as file:
+            for member in reader.walk(file):
+                name = pack.parse_name(member.name)
+                if name is None or name.key_id is None:
+                    continue
+                with suppress(Damaged, NotHeld):
+                    runs = self._plaintext(file, pack_id, member, name, name.key_id)
+                    if is_of(event.Event.decode(b"".join(runs)).subject):
+                        keys_of[name.sequence] = name.key_id
+        return keys_of
+
+    def _plaintext(
+        self, file: File, pack_id: PackId, member: reader.Member, name: pack.MemberName, key_id: str
+    ) -> Iterator[bytearray]:
+        return reader.open_member(
+            file,
+            offset=member.offset,
+            size_bytes=member.size_bytes,
+            data_key=self._keyring.data_key(key_id),
+            associated_data=pack.associated_data(
+                kind=name.kind,
+                hospital=self._layout.hospital,
+                pack_id=pack_id,
+                sequence=name.sequence,
+            ),
+        )
 
     def _stored_tombstones(self, logged: Mapping[PackId, SealRecord]) -> Iterator[Tombstone]:
         """Every tombstone in the store; what cannot be read is for the rebuild to report."""

@@ -328,3 +328,35 @@ def test_erased_keys_stay_gone_through_a_rotation_of_epochs(tmp_path):
     with pytest.raises(Erased):
         house.holding.keyring.data_key(key_id)
     assert readable(house, 3) == [other(3)]
+
+
+def write_key_into_readme(house, pack_id, key_id):
+    path = house.site.files.path(house.holding.layout.sealed_pack(pack_id))
+    path.chmod(0o600)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(f"key: {key_of(house, pack_id)}".encode(), key_id, 1))
+
+
+@pytest.mark.parametrize("altered", ["other", "nonsense"])
+def test_a_readme_that_names_another_key_costs_no_other_study_its_key(tmp_path, altered):
+    house = two_studies(tmp_path)
+    erased, kept = pack_of(house, 1), pack_of(house, 3)
+    key_id, other_key = key_of(house, erased), key_of(house, kept)
+    named = f"key: {other_key}" if altered == "other" else f"yek: {key_id}"
+    write_key_into_readme(house, erased, named.encode())
+    assert house.holding.eraser.erase(houses.STUDY).keys == 2
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+    assert readable(house.again(), 3) == [other(3)]
+
+
+def test_a_pack_that_comes_back_with_another_key_in_its_readme_costs_nobody_a_key(tmp_path):
+    house = two_studies(tmp_path)
+    erased, kept = (
+        house.site.files.path(house.holding.layout.sealed_pack(pack_of(house, n))) for n in (1, 3)
+    )
+    erased.unlink()
+    house.holding.eraser.erase(houses.STUDY)
+    shutil.copy(kept, erased)
+    assert house.holding.eraser.reapply() == 0
+    assert readable(house.again(), 3) == [other(3)]

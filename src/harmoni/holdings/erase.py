@@ -24,7 +24,7 @@ from harmoni.backends.filesystem import File, Filesystem
 from harmoni.evidence.seal_log import SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.events import EventRecorder
-from harmoni.holdings.live_index import LiveIndex
+from harmoni.holdings.live_index import LiveIndex, drop_replaced
 from harmoni.holdings.survey import survey
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.database import Connection
@@ -118,6 +118,7 @@ class Eraser:
                 fact = self._events.append(event.TOMBSTONE, tombstone.body(), subject="")
                 ingest.record_facts(connection, [fact], self._index.terms)
             destroyed = self._keyring.erase(tombstone.key_ids)
+        self._drop_replaced_indexes()
         return Erasure(
             packs=len(tombstone.packs),
             events=len(tombstone.events),
@@ -126,10 +127,11 @@ class Eraser:
         )
 
     def reapply(self) -> int:
-        """Destroy every key that a tombstone of the live index names and that is (again) here.
+        """Destroy what a tombstone of the live index names and is (again) here: keys and rows.
 
         Called by the keeper: an erasure may have been interrupted, key blocks may have been
-        restored from an old copy, a missing pack may be back.
+        restored from an old copy, a missing pack may be back. An index that a rebuild has replaced
+        since goes with its key.
 
         Returns:
             How many keys were destroyed.
@@ -140,7 +142,14 @@ class Eraser:
         """
         with self._index.reader() as connection:
             told = [tombstone for _, tombstone in erasures.tombstones(connection)]
-        return self._destroy(told)
+            settled = all(erasures.is_noted(connection, tombstone) for tombstone in told)
+        destroyed = self._destroy(told)
+        if not settled:
+            with self._index.write(durable=True) as connection:
+                erasures.settle(connection)
+        if told:
+            self._drop_replaced_indexes()
+        return destroyed
 
     def reapply_from_store(self, logged: Mapping[PackId, SealRecord]) -> frozenset[PackId]:
         """The same by what the event packs say, for a rebuild: the index may be lost.
@@ -160,6 +169,11 @@ class Eraser:
         with self._index.reader() as connection:
             told = erasures.tombstones(connection)
         return max((at_ms for at_ms, each in told if each.is_of(study_instance_uid)), default=None)
+
+    def _drop_replaced_indexes(self) -> None:
+        # While a rebuild runs its index is not live yet; `reapply` comes again.
+        with suppress(Busy), self._files.lock_file(self._layout.rebuild_lock):
+            drop_replaced(self._files, self._layout)
 
     def _destroy(self, tombstones: list[Tombstone]) -> int:
         if not tombstones:

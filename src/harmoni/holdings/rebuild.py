@@ -20,6 +20,7 @@ from harmoni.index import (
     commitment,
     conflicts,
     equality,
+    erasures,
     ingest,
     jobs,
     lookup,
@@ -181,6 +182,7 @@ class Rebuilder:
             self._kept.name_missing(fresh, self._logged.values())
             with fresh.write() as target:
                 conflicts.take_over(None, target)
+                erasures.settle(target)
                 self._reconcile(target)
             # Nobody would ever write the rows of sealed packs again.
             fresh.flush()
@@ -195,6 +197,8 @@ class Rebuilder:
                 conflicts.take_over(connection, target)
                 scrubbing.take_over(connection, target)
                 jobs.take_over(connection, target)
+                # An old index may be older than an erasure.
+                erasures.settle(target)
                 self._reconcile(target)
             with fresh.reader() as rebuilt:
                 equal = equality.digest(connection) == equality.digest(rebuilt)

@@ -73,6 +73,9 @@ class TakeOver:
         row = packs.pack(old, pack_id)
         assert row is not None
         with fresh.write() as connection:
+            told = packs.pack(connection, pack_id)
+            if told is not None and told.state is PackState.ERASED:
+                return  # the old index is older than its erasure
             there = {held.location: held.identity for held in lookup.members(connection, pack_id)}
             lost = [
                 (held, instance)

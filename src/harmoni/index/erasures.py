@@ -83,6 +83,39 @@ def note(connection: Connection, tombstone: Tombstone) -> None:
         connection.execute("PRAGMA secure_delete = OFF")
 
 
+def settle(connection: Connection) -> bool:
+    """Take away again what tombstones have taken away and something has brought back.
+
+    An older index that was restored does, and a pack of events that was missing at that time.
+
+    Returns:
+        Whether there was anything.
+    """
+    left = [told for _, told in tombstones(connection) if not is_noted(connection, told)]
+    for tombstone in left:
+        note(connection, tombstone)
+    return bool(left)
+
+
+def is_noted(connection: Connection, tombstone: Tombstone) -> bool:
+    """Whether nothing is here of what a tombstone names."""
+    for each in tombstone.packs:
+        row = connection.execute(
+            "SELECT state, EXISTS (SELECT 1 FROM instance WHERE instance.pack_no = pack.pack_no)"
+            " FROM pack WHERE pack_id = ?",
+            (each.pack_id.value,),
+        ).fetchone()
+        if row is None or row[0] != PackState.ERASED or row[1]:
+            return False
+    return not any(
+        connection.execute(
+            "SELECT 1 FROM fact JOIN pack USING (pack_no) WHERE pack_id = ? AND sequence = ?",
+            (each.pack_id.value, each.sequence),
+        ).fetchall()
+        for each in tombstone.events
+    )
+
+
 def _forget_instances(connection: Connection, pack_id: PackId) -> None:
     """Drop the instances of a pack, and then whatever has no instance any more."""
     held = connection.execute(

@@ -10,7 +10,8 @@ quiet and sealed. A place that is behind or away is told, by the keeper's health
 The copy has the names of the original, below keys/<hospital>. The program never makes the place
 itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
 
-Limits: nothing in a copy is removed but what a rotation has replaced. A copy with a higher
+Limits: nothing in a copy is removed but what a rotation has replaced, and the keys of indexes that
+an erasure has taken away. A copy with a higher
 generation of a block than here is never overwritten; it says that the keys here are old. A place on
 a network mount that hangs instead of failing holds up the keeper: mount it so that it fails.
 """
@@ -135,7 +136,7 @@ class KeyCopies:
                 yield why
         for name in place.files.names(folder):
             gone = f"{folder}/{name}"
-            if name.endswith(REPLACED_SUFFIX) and gone not in names:
+            if gone not in names and self._goes(folder, name, names):
                 place.files.remove(gone)
                 place.files.sync_directory(folder)
         if not failed:
@@ -143,6 +144,16 @@ class KeyCopies:
             if place.stamps.get(folder) == stamp:
                 place.settled[folder] = stamp
             place.stamps[folder] = stamp
+
+    def _goes(self, folder: str, name: str, names: Sequence[str]) -> bool:
+        """Whether a file that is not here any more goes in a copy too: no key of data does.
+
+        An erasure takes the keys of indexes away that are not live; where none is left they were
+        lost.
+        """
+        if folder == self._layout.index_keys:
+            return bool(names) and not name.startswith(".")
+        return name.endswith(REPLACED_SUFFIX)
 
     def _bring_file(self, place: _Place, name: str) -> str:
         try:

@@ -360,3 +360,66 @@ def test_a_pack_that_comes_back_with_another_key_in_its_readme_costs_nobody_a_ke
     shutil.copy(kept, erased)
     assert house.holding.eraser.reapply() == 0
     assert readable(house.again(), 3) == [other(3)]
+
+
+def test_the_index_that_a_rebuild_replaced_goes_with_an_erasure(tmp_path):
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    data.mkdir()
+    copy.mkdir()
+    house = two_studies(data, key_copies=(copy,))
+    house.holding.key_copies.mirror()
+    [replaced] = house.files("index/*/*.sqlite")
+    assert house.holding.rebuilder().rebuild().equal
+    house.holding.eraser.erase(houses.STUDY)
+    house.holding.key_copies.mirror()
+    assert house.files(f"index/*/{replaced.stem}*") == []
+    assert house.files(f"keys/*/index/{replaced.stem}*") == []
+    assert list(copy.glob(f"keys/*/index/{replaced.stem}*")) == []
+    assert len(list(copy.glob("keys/*/index/*"))) == 1
+    assert readable(house, 3) == readable(house.again(), 3) == [other(3)]
+
+
+def test_an_erasure_leaves_the_index_of_a_rebuild_that_runs(tmp_path):
+    house = two_studies(tmp_path)
+    beside = house.files("index/*/*.sqlite")[0].with_name(f"{'0' * 26}.sqlite")
+    beside.touch()
+    with Filesystem(tmp_path).lock_file(house.holding.layout.rebuild_lock):
+        house.holding.eraser.erase(houses.STUDY)
+        assert beside.exists()
+    house.holding.eraser.reapply()
+    assert not beside.exists()
+
+
+def test_an_index_that_is_older_than_an_erasure_brings_nothing_back(tmp_path):
+    (tmp_path / "data").mkdir()
+    house = two_studies(tmp_path / "data")
+    house.holding.index.database().close()
+    shutil.copytree(house.root / "index", tmp_path / "index")
+    shutil.copytree(house.root / "keys", tmp_path / "keys")
+    house = house.again()
+    house.holding.eraser.erase(houses.STUDY)
+    seal(house)
+    house.holding.index.database().close()
+    shutil.rmtree(house.root / "index")
+    shutil.copytree(tmp_path / "index", house.root / "index")
+    shutil.copytree(tmp_path / "keys", house.root / "keys", dirs_exist_ok=True)
+    house = house.again("dc1-n1-w2")
+    assert house.versions(1) != []
+    assert house.holding.rebuilder().rebuild().damaged == 0
+    assert house.versions(1) == []
+    assert texts(house) == ["kept of other"]
+    assert readable(house, 3) == [other(3)]
+
+
+def test_an_event_of_a_pack_that_was_missing_is_gone_again_when_it_comes_back(tmp_path):
+    house = two_studies(tmp_path)
+    with house.holding.index.reader() as connection:
+        [(pack_id, _)] = erasures.events_about(connection, houses.STUDY)
+    path = house.site.files.path(house.holding.layout.sealed_pack(pack_id))
+    path.rename(tmp_path / "away")
+    house.holding.scrubber.verify(pack_id)
+    assert house.holding.eraser.erase(houses.STUDY).keys == 1  # of the pack of instances
+    (tmp_path / "away").rename(path)
+    assert house.holding.scrubber.verify(pack_id).sound
+    assert house.holding.eraser.reapply() == 1
+    assert texts(house) == ["kept of other"]

@@ -11,7 +11,7 @@ from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.packs import PackState
 from harmoni.index.scrubbing import Due
-from harmoni.model.errors import Busy, Erased, NotHeld, StorageFailed
+from harmoni.model.errors import Busy, Damaged, Erased, NotHeld, StorageFailed
 from harmoni.vault.keyring import Keyring
 
 OTHER = f"{houses.STUDY}.77"
@@ -423,3 +423,54 @@ def test_an_event_of_a_pack_that_was_missing_is_gone_again_when_it_comes_back(tm
     assert house.holding.scrubber.verify(pack_id).sound
     assert house.holding.eraser.reapply() == 1
     assert texts(house) == ["kept of other"]
+
+
+def test_a_second_copy_of_a_block_in_another_folder_is_erased_too(tmp_path):
+    house = two_studies(tmp_path)
+    key_id = key_of(house, pack_of(house, 1))
+    [folder] = house.files("keys/*/dc1-n1-w0")
+    shutil.copytree(folder, folder.with_name("dc1-n1-w0 (copy)"))
+    shutil.copytree(folder, folder.with_name("a"))
+    assert house.holding.eraser.erase(houses.STUDY).keys == 2
+    for block in house.files("keys/*/*/01*"):
+        if block.suffix != ".age":
+            assert key_id.partition(".")[2] not in json.loads(block.read_bytes())["rows"]
+
+
+def test_a_block_that_is_lost_after_an_erasure_is_not_put_back_as_it_was(tmp_path):
+    house = two_studies(tmp_path)
+    key_id = key_of(house, pack_of(house, 1))
+    house.again("dc1-n1-cli").holding.eraser.erase(houses.STUDY)
+    house.holding.forget_gone()
+    for block in house.files("keys/*/dc1-n1-w0/*"):
+        block.unlink()
+    house.store(other(9), 9)
+    with pytest.raises(NotHeld):
+        house.again().holding.keyring.data_key(key_id)
+
+
+def two_blocks(house):
+    """The same study by another writer, whose keys are in another block; the blocks' files."""
+    second = house.again("dc1-n2-w0")
+    second.store(houses.data_set(5), 5)
+    second.seal()
+    return [house.files(f"keys/*/{writer}/*")[0] for writer in ("dc1-n1-w0", "dc1-n2-w0")]
+
+
+def test_a_damaged_block_saves_no_other_key_and_stops_no_rebuild(tmp_path):
+    house = two_studies(tmp_path)
+    kept, damaged = two_blocks(house)
+    before = kept.read_bytes()
+    key_id = key_of(house, pack_of(house, 1))
+    house.holding.eraser.erase(houses.STUDY)
+    kept.write_bytes(before)
+    damaged.write_bytes(b"{")
+    with pytest.raises(Damaged, match="dc1-n2-w0"):
+        house.holding.eraser.reapply()
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+    seal(house)
+    house = lose_the_index(house)
+    house.holding.rebuilder().rebuild()
+    assert house.versions(1) == house.versions(5) == []
+    assert readable(house, 3) == [other(3)]

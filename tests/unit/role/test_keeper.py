@@ -238,3 +238,18 @@ def test_keys_that_a_restore_brought_back_are_destroyed_at_the_next_look(archive
     keeper.tick()
     with pytest.raises(Erased):
         house.recall(held)
+
+
+def test_a_damaged_block_with_an_erased_key_is_told_and_stops_no_other_duty(archive, keeper):
+    house = archive.houses[FIRST]
+    let_go(house)
+    keeper.tick()
+    house.holding.eraser.erase(houses.STUDY)
+    [block] = house.files("keys/*/dc1-n1-w0/*")
+    block.write_bytes(b"{")
+    archive.clock.advance(3600)
+    keeper.tick()
+    assert not keeper.health().healthy
+    rounds = keeper._looked_s[str(FIRST)]
+    keeper.tick()
+    assert keeper._looked_s[str(FIRST)] == rounds == archive.clock.monotonic_s()

@@ -15,7 +15,7 @@ from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.scrub import Scrubber, Verdict
 from harmoni.index import packs
 from harmoni.index.packs import PackState, SealedPack
-from harmoni.model.errors import Damaged, HarmoniError, NotHeld
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.sealing import event
 from harmoni.vault import fixity
@@ -102,7 +102,11 @@ class Repairer:
         if before.sound:
             return Repaired(pack_id=pack_id, repaired=True, why="it is whole again")
         try:
-            with source(pack_id) as file:
+            copy = source(pack_id)
+        except (NotHeld, StorageFailed) as error:
+            return Repaired(pack_id=pack_id, repaired=False, why=str(error))
+        try:
+            with copy as file:
                 self._take(file, row.sealed)
         except (Damaged, NotHeld) as error:
             return Repaired(pack_id=pack_id, repaired=False, why=str(error))
@@ -125,7 +129,7 @@ class Repairer:
             with self._files.create(beside) as file:
                 for offset in range(0, sealed.size_bytes, _RUN_BYTES):
                     count = min(_RUN_BYTES, sealed.size_bytes - offset)
-                    file.write([source.read(offset, count)], offset)
+                    file.write([_read(source, offset, count)], offset)
                 file.sync()
                 if fixity.sha256(file) != sealed.sha256:
                     raise Damaged(f"the copy {source.name} has another SHA-256 than was sealed")
@@ -149,3 +153,15 @@ class Repairer:
             },
             subject="",
         )
+
+
+def _read(source: File, offset: int, count: int) -> bytes:
+    """Some bytes of a copy; where its disk fails, another pack's copy may be whole.
+
+    Raises:
+        Damaged: there are not so many, or their disk does not give them.
+    """
+    try:
+        return source.read(offset, count)
+    except StorageFailed as error:
+        raise Damaged(f"the copy cannot be read: {error}") from error

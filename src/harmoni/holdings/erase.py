@@ -29,7 +29,7 @@ from harmoni.holdings.survey import survey
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.database import Connection
 from harmoni.index.packs import PackRow, PackState
-from harmoni.model.errors import Busy, Damaged, NotHeld
+from harmoni.model.errors import Busy, Damaged, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import event, pack
@@ -43,7 +43,7 @@ from harmoni.sealing.tombstone import (
 )
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
-from harmoni.vault.layout import PACK_SUFFIX, Layout
+from harmoni.vault.layout import Layout
 
 _DAY_MS: Final = 86_400_000
 
@@ -301,22 +301,18 @@ class Eraser:
 
     def _stored_tombstones(self, logged: Mapping[PackId, SealRecord]) -> Iterator[Tombstone]:
         """Every tombstone in the store; what cannot be read is for the rebuild to report."""
-        folders = [
-            self._layout.open_packs,
-            *(
-                f"{self._layout.sealed_packs}/{name}"
-                for name in self._files.names(self._layout.sealed_packs)
-            ),
+        names = [
+            (f"{self._layout.open_packs}/{name}", reader.named_pack(name))
+            for name in self._files.names(self._layout.open_packs)
         ]
-        for folder in folders:
-            for name in self._files.names(folder):
-                if not name.endswith(PACK_SUFFIX):
-                    continue
-                record = logged.get(PackId(name.removesuffix(PACK_SUFFIX)))
-                if record is not None and record.kind != PackKind.EVENTS:
-                    continue
-                with suppress(NotHeld, Damaged), self._files.open(f"{folder}/{name}") as file:
-                    yield from self._tombstones_in(file)
+        for name, pack_id in (*names, *reader.sealed_names(self._files, self._layout)):
+            if pack_id is None:
+                continue
+            record = logged.get(pack_id)
+            if record is not None and record.kind != PackKind.EVENTS:
+                continue
+            with suppress(NotHeld, Damaged, StorageFailed), self._files.open(name) as file:
+                yield from self._tombstones_in(file)
 
     def _tombstones_in(self, file: File) -> list[Tombstone]:
         if reader.read_readme(file).kind is not PackKind.EVENTS:

@@ -29,14 +29,14 @@ from harmoni.index import (
 )
 from harmoni.index.database import Connection, Database
 from harmoni.index.packs import PackState
-from harmoni.model.errors import Damaged, HarmoniError, NotHeld
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance
 from harmoni.sealing.manifest import Manifest
 from harmoni.sealing.pack import PackKind
 from harmoni.vault import reader
 from harmoni.vault.keyring import Keyring
-from harmoni.vault.layout import PACK_SUFFIX, Layout
+from harmoni.vault.layout import Layout
 from harmoni.vault.pack_ids import PackIds
 
 _BATCH_ROWS: Final = 5000
@@ -223,14 +223,8 @@ class Rebuilder:
 
     def _read_sealed(self, fresh: Database, progress: Progress) -> None:
         self._logged = {record.pack_id: record for record in self._log.readable()}
-        names = [
-            f"{self._layout.sealed_packs}/{folder}/{name}"
-            for folder in self._files.names(self._layout.sealed_packs)
-            for name in self._files.names(f"{self._layout.sealed_packs}/{folder}")
-            if name.endswith(PACK_SUFFIX)
-        ]
-        for done, name in enumerate(names):
-            pack_id = PackId(name.rpartition("/")[2].removesuffix(PACK_SUFFIX))
+        names = reader.sealed_names(self._files, self._layout)
+        for done, (name, pack_id) in enumerate(names):
             if pack_id not in self._seen:
                 self._add(fresh, name, pack_id)
             progress(done + 1, len(names))
@@ -244,6 +238,9 @@ class Rebuilder:
         except NotHeld:
             # Evicted since it was listed; whoever else takes it is told by the old index and the
             # log, which know it.
+            return
+        except StorageFailed as error:
+            self._unreadable[name] = str(error)
             return
         with file:
             self._add_sealed(fresh, name, file, pack_id)
@@ -262,7 +259,7 @@ class Rebuilder:
                 if record is None
                 else record.sha256
             )
-        except (Damaged, NotHeld) as error:
+        except (Damaged, NotHeld, StorageFailed) as error:
             self._unreadable[name] = str(error)
             self._walk_damaged(fresh, file, pack_id)
             return
@@ -296,7 +293,7 @@ class Rebuilder:
         """A sealed pack whose tail cannot be read still has members: take those that verify."""
         try:
             found = survey(file, self._keyring)
-        except (Damaged, NotHeld):
+        except (Damaged, NotHeld, StorageFailed):
             return
         with fresh.write() as connection:
             packs.opened(connection, pack_id, found.readme.kind)
@@ -318,10 +315,9 @@ class Rebuilder:
         # What is listed gets rows, and a row says that pack and name are durable.
         self._files.sync_directory(self._layout.open_packs)
         for name in names:
-            if name.endswith(PACK_SUFFIX):
-                pack_id = PackId(name.removesuffix(PACK_SUFFIX))
-                if pack_id not in self._seen:
-                    self._add_open(fresh, name, pack_id, old)
+            pack_id = reader.named_pack(name)
+            if pack_id is not None and pack_id not in self._seen:
+                self._add_open(fresh, name, pack_id, old)
         self._write_waiting(fresh)
 
     def _add_open(

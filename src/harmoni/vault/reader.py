@@ -12,10 +12,10 @@ from threading import Lock
 from typing import Final
 
 from harmoni.backends.filesystem import File, Filesystem
-from harmoni.model.errors import Damaged, NotHeld
+from harmoni.model.errors import Damaged, InvalidInput, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.sealing import pack, streaming, tail, tar
-from harmoni.vault.layout import Layout
+from harmoni.vault.layout import PACK_SUFFIX, Layout
 
 _RUN_BYTES: Final = 8 * streaming.SEGMENT_BYTES
 """Ciphertext read and opened at once: eight whole segments."""
@@ -146,6 +146,28 @@ def open_file(files: Filesystem, layout: Layout, pack_id: PackId) -> File:
         with suppress(NotHeld):
             return files.open(name)
     raise NotHeld(f"pack {pack_id} of {layout.hospital} is missing; repair it from another copy")
+
+
+def sealed_names(files: Filesystem, layout: Layout) -> list[tuple[str, PackId]]:
+    """The name and the id of every sealed pack's file; what is named otherwise is none of ours."""
+    found = []
+    for folder in files.names(layout.sealed_packs):
+        with suppress(NotHeld):  # somebody's file among the folders
+            for name in files.names(f"{layout.sealed_packs}/{folder}"):
+                pack_id = named_pack(name)
+                if pack_id is not None:
+                    found.append((f"{layout.sealed_packs}/{folder}/{name}", pack_id))
+    return found
+
+
+def named_pack(name: str) -> PackId | None:
+    """The id of the pack that a file's name names, or None."""
+    if not name.endswith(PACK_SUFFIX):
+        return None
+    try:
+        return PackId(name.removesuffix(PACK_SUFFIX))
+    except InvalidInput:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

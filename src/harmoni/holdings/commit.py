@@ -200,7 +200,7 @@ class Commitments:
         places = self._places(final, meant)
         # The event first: the store is the truth, the report follows from it.
         for study, references in _by_study(meant, outcomes).items():
-            self._events.record(
+            self._events.record_of_held(
                 event.COMMITMENT,
                 {
                     "copies": len(places),
@@ -209,7 +209,7 @@ class Commitments:
                     "requester": transaction.requester,
                     "transaction": transaction.transaction_uid,
                 },
-                subject=study,
+                study=study,
             )
         with self._index.write(durable=True) as connection:
             commitment.resolve(connection, final, now_ms)

@@ -7,6 +7,7 @@ import pytest
 
 import house as houses
 from harmoni.backends.filesystem import Filesystem
+from harmoni.holdings import let_go
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.packs import PackState
@@ -257,15 +258,7 @@ def test_a_missing_pack_is_erased_when_it_comes_back(tmp_path):
         house.holding.keyring.data_key(key_id)
 
 
-def test_what_a_gateway_has_let_go_of_is_erased_too(tmp_path):
-    house = two_studies(
-        tmp_path,
-        destination="centre",
-        policy=CommitmentPolicy(safe_copies=1, elsewhere=True),
-    )
-    list(house.holding.conflicts.compare(60))
-    held = [*house.versions(1), *house.versions(2)]
-    key_id = key_of(house, held[0].location.pack_id)
+def commit_elsewhere(house, held):
     house.holding.events.record(
         "commitment",
         {
@@ -284,6 +277,18 @@ def test_what_a_gateway_has_let_go_of_is_erased_too(tmp_path):
         },
         subject=houses.STUDY,
     )
+
+
+def test_what_a_gateway_has_let_go_of_is_erased_too(tmp_path):
+    house = two_studies(
+        tmp_path,
+        destination="centre",
+        policy=CommitmentPolicy(safe_copies=1, elsewhere=True),
+    )
+    list(house.holding.conflicts.compare(60))
+    held = [*house.versions(1), *house.versions(2)]
+    key_id = key_of(house, held[0].location.pack_id)
+    commit_elsewhere(house, held)
     assert house.holding.let_go.evict(houses.STUDY).packs == 1
     seal(house)
     done = house.holding.eraser.erase(houses.STUDY)
@@ -474,3 +479,40 @@ def test_a_damaged_block_saves_no_other_key_and_stops_no_rebuild(tmp_path):
     house.holding.rebuilder().rebuild()
     assert house.versions(1) == house.versions(5) == []
     assert readable(house, 3) == [other(3)]
+
+
+def test_a_study_that_is_erased_while_its_pack_is_let_go_of_is_told_of_no_more(
+    tmp_path, monkeypatch
+):
+    house = two_studies(tmp_path)
+    commit_elsewhere(house, [house.versions(number)[0] for number in (1, 2)])
+    seal(house)
+    assert list(house.holding.conflicts.compare(60)) == []
+    operator, read = house.again("dc1-n1-cli"), let_go.listing.read
+
+    def erased_once_it_was_read(*given):
+        listed = read(*given)
+        operator.holding.eraser.erase(houses.STUDY)
+        return listed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(let_go.listing, "read", erased_once_it_was_read)
+        gone = house.holding.let_go.evict(houses.STUDY)
+    assert (gone.packs, len(gone.stayed)) == (0, 1)
+    assert kinds(house) == ["note", "tombstone"]
+
+
+def test_a_study_that_is_erased_while_it_is_compared_is_told_of_no_more(tmp_path):
+    house = two_studies(tmp_path)
+    assert list(house.holding.conflicts.compare(60)) == []
+    house.store(houses.data_set(1, pixels=b"other"), 1)
+    seal(house)
+    for _ in house.holding.conflicts.compare(60):
+        house.holding.eraser.erase(houses.STUDY)
+    assert kinds(house) == ["note", "tombstone"]
+
+
+def kinds(house):
+    with house.holding.index.reader() as connection:
+        rows = connection.execute("SELECT kind FROM fact ORDER BY kind").fetchall()
+    return [kind for (kind,) in rows]

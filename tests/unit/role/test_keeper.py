@@ -147,7 +147,7 @@ def test_a_conflict_that_was_not_recorded_comes_again_with_its_alarm(archive, ke
         raise StorageFailed("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.holding.events, "record", full)
+        patch.setattr(house.holding.events, "record_of_held", full)
         keeper.tick()
     assert not keeper.health().healthy
     archive.clock.advance(60)

@@ -74,6 +74,22 @@ class RebuildReport:
         return not (self.unreadable or self.missing or self.damaged) and self.equal is not False
 
 
+def _facts(file: File, contents: Manifest, keyring: Keyring) -> list[ingest.Fact]:
+    """The events of a pack that were not erased.
+
+    Raises:
+        Damaged, NotHeld: one of them does not open.
+    """
+    found = survey(file, keyring)
+    for why in found.keyless.values():
+        raise NotHeld(why)
+    there = {listed.sequence for listed, _ in found.events} | found.erased
+    lost = sorted({listed.sequence for listed in contents.events} - there)
+    if lost:
+        raise Damaged(f"events {lost} do not verify")
+    return found.facts()
+
+
 def _scanned(file: File, contents: Manifest, keyring: Keyring) -> tuple[Instance, ...]:
     """The instances of a manifest as their own bytes tell them.
 
@@ -250,7 +266,7 @@ class Rebuilder:
             sealed = listing.read(file, self._keyring)
             contents, instances, facts = sealed.manifest, sealed.manifest.instances, []
             if contents.kind is PackKind.EVENTS:
-                facts = survey(file, self._keyring).facts()
+                facts = _facts(file, contents, self._keyring)
             elif self._rescan:
                 instances = _scanned(file, contents, self._keyring)
             record = self._logged.get(pack_id)

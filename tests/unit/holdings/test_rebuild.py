@@ -16,6 +16,7 @@ from harmoni.index.database import Database
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Busy
 from harmoni.model.header import STUDY_DATE
+from harmoni.sealing import keys
 
 
 def every_study():
@@ -396,3 +397,38 @@ def test_a_record_of_another_hospital_names_no_pack_of_this_one(house):
     (path.parent / "000000000099.json").write_text(other.replace(pack_id, "0" * 26))
 
     assert house.holding.rebuilder().rebuild().missing == ()
+
+
+@pytest.mark.parametrize("trouble", ["damaged", "keyless", "no key"])
+def test_one_event_that_does_not_open_is_told_and_takes_no_other_with_it(house, trouble):
+    house.holding.events.record("hold", {"study": "1.1"}, subject="1.1")
+    house.holding.keyring._next_row = keys.ROWS  # the next key is in another block
+    house.holding.events.record("hold", {"study": "1.2"}, subject="1.2")
+    house.holding.events.record("hold", {"study": "1.1"}, subject="1.1")
+    house.holding.events.retire()
+    house.seal()
+    [path] = house.files("packs/*/p/*/*.tar")
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"e/00000001.")
+    match trouble:
+        case "damaged":
+            data[at + 700] ^= 1
+        case "no key":
+            data[at + 11 + 27 : at + 11 + 30] = b"999"
+            header = data[at : at + 512]
+            header[148:156] = b" " * 8
+            data[at + 148 : at + 155] = b"%06o\0" % sum(header)
+        case _:
+            house.files("keys/*/dc1-n1-w0/*")[1].unlink()
+    path.write_bytes(data)
+    for each in house.files("index/hospital-a/*"):
+        each.unlink()
+    anew = house.again("dc1-n1-w2")
+
+    report = anew.holding.rebuilder().rebuild()
+
+    assert len(report.unreadable) == 1
+    with anew.holding.index.reader() as connection:
+        told = connection.execute("SELECT subject FROM fact").fetchall()
+    assert told == [("1.1",), ("1.1",)]

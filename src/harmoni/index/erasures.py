@@ -8,7 +8,7 @@ takes it for damaged, or asks another site for it.
 import json
 
 from harmoni.index import patients
-from harmoni.index.attributes import unpack_uid
+from harmoni.index.attributes import uid_hash, unpack_uid
 from harmoni.index.database import Connection
 from harmoni.index.packs import PackState
 from harmoni.model.identifiers import PackId
@@ -171,4 +171,27 @@ def _forget_promises(connection: Connection, pack_id: PackId) -> None:
         " (SELECT value FROM json_each(?)) AND commitment_no IN"
         " (SELECT commitment_no FROM commitment WHERE answered_at_ms IS NOT NULL)",
         (json.dumps(uids),),
+    )
+
+
+def forget_answered(connection: Connection, requester: str, transaction_uid: str) -> None:
+    """Drop what an answered commitment says of erased instances; an erasure lets it be answered.
+
+    Args:
+        connection: of a write.
+        requester: whose transaction.
+        transaction_uid: which.
+    """
+    if not tombstones(connection):
+        return
+    rows = connection.execute(
+        "SELECT commitment_no, position, sop_instance_uid FROM commitment_reference"
+        " JOIN commitment USING (commitment_no)"
+        " WHERE requester = ? AND transaction_uid = ? AND failure_reason IS NULL",
+        (requester, transaction_uid),
+    ).fetchall()
+    connection.executemany(
+        "DELETE FROM commitment_reference WHERE commitment_no = ? AND position = ?"
+        " AND NOT EXISTS (SELECT 1 FROM instance WHERE sop_hash = ?)",
+        [(number, position, uid_hash(uid)) for number, position, uid in rows],
     )

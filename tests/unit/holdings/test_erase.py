@@ -7,6 +7,7 @@ import pytest
 
 import house as houses
 from harmoni.backends.filesystem import Filesystem
+from harmoni.dicom.commitment_data import Reference
 from harmoni.holdings import let_go
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.index import erasures, ingest, packs
@@ -516,3 +517,21 @@ def kinds(house):
     with house.holding.index.reader() as connection:
         rows = connection.execute("SELECT kind FROM fact ORDER BY kind").fetchall()
     return [kind for (kind,) in rows]
+
+
+def test_a_commitment_that_is_answered_after_the_erasure_names_nothing_of_it(tmp_path):
+    house = two_studies(tmp_path)
+    told = house.holding.commitments
+    told.accept("PACS", "1.9", [referenced(1), referenced(3)])
+    told.resolve_all()
+    seal(house)
+    house.holding.eraser.erase(houses.STUDY)
+    assert [len(each.references) for each in told.due("PACS")] == [2]
+    told.answered("PACS", "1.9")
+    with house.holding.index.reader() as connection:
+        rows = connection.execute("SELECT sop_instance_uid FROM commitment_reference").fetchall()
+    assert rows == [(houses.uid(3),)]
+
+
+def referenced(number):
+    return Reference(sop_class_uid=houses.CT, sop_instance_uid=houses.uid(number))

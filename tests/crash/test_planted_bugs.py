@@ -96,8 +96,8 @@ def a_key_block_is_published_after_its_first_use(plant):
             waiting.clear()
 
     plant.setattr(Filesystem, "publish", publish)
-    plant.setattr(PackWriter, "sync", sync)
     plant.setattr(Filesystem, "stamp", stamp)
+    plant.setattr(PackWriter, "sync", sync)
     plant.setattr(Keyring, "_kept_block", lambda _self, opened: opened)
 
 
@@ -165,17 +165,17 @@ def an_evicted_pack_is_removed_before_its_event_is_durable(plant):
     real = LetGo._evict
 
     def evict(self, row, study):
-        kept = self._events.record
+        kept = self._events.append
 
         def remove_first(*args, **kwargs):
             self._remove(row.pack_id)
-            kept(*args, **kwargs)
+            return kept(*args, **kwargs)
 
-        self._events.record = remove_first
+        self._events.append = remove_first
         try:
             return real(self, row, study)
         finally:
-            self._events.record = kept
+            self._events.append = kept
 
     plant.setattr(LetGo, "_evict", evict)
 

@@ -511,3 +511,15 @@ def test_rescue_mjs_imports_nothing_but_modules_of_node():
     assert modules
     assert all(module.startswith("node:") for module in modules)
     assert not re.search(r"\bimport\(|createRequire", text)
+
+
+def test_a_copy_of_a_key_that_its_disk_does_not_give_is_passed_over(remains, run):
+    epoch = next(remains.keys.glob("epochs/*.age"))
+    for name in [path.name for path in remains.keys.glob("dc1-n1-w0/*")] + [epoch.name]:
+        place = remains.keys / "a/epochs" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to("/proc/self/mem")
+
+    answer = run(*remains.options(), remains.root / "sealed")
+
+    assert answer.code == 0, answer.lines

@@ -72,10 +72,21 @@ class ArchiveSite(Node):
         Raises:
             ConfigurationError: the file was just removed.
         """
+        return self._registered(hospital).patient_domain
+
+    def recovery_recipient(self, hospital: HospitalId) -> str:
+        """The recovery recipient that a hospital's file names.
+
+        Raises:
+            ConfigurationError: the file was just removed.
+        """
+        return self._registered(hospital).recovery_recipient
+
+    def _registered(self, hospital: HospitalId) -> HospitalConfig:
         registered = self._hospitals.get(hospital)
         if registered is None:
             raise ConfigurationError(f"the file of hospital {hospital} was just removed")
-        return registered.patient_domain
+        return registered
 
 
 def _entry(hospital: HospitalConfig) -> HospitalEntry:

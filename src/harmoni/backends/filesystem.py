@@ -252,6 +252,8 @@ class Filesystem:
         """
         with translated("open", name):
             flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+            # Somebody's pipe under one of our names must not hold us up; means nothing to a file.
+            flags |= os.O_NONBLOCK
             return self._opened(os.open(self._root / name, flags), name)
 
     def read(self, name: str) -> bytes:

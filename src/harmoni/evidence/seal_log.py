@@ -5,6 +5,7 @@ on. A record holds no patient data. It is created whole and durable before the p
 counts as sealed, and is never changed.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.model.errors import AlreadyHeld, Damaged, NotHeld
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 from harmoni.sealing import document
+from harmoni.sealing.pack import PackKind
 
 _SUFFIX: Final = ".json"
 _CLOCK_MS: Final = 86_400_000
 """How far a clock may have been set between the opening of a pack and its sealing."""
 _REMEMBERED: Final = 1 << 16
 """Records: more than any day has, or the oldest would go before it is asked for again."""
+_FILE_NAME: Final = re.compile(r"[0-9]{12}\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,8 @@ class SealLog:
             yield expected, self._decode(name)
 
     def _names(self) -> list[str]:
-        return [name for name in self._files.names(self._folder) if name[0].isdigit()]
+        """The records; what somebody else has put beside them is none."""
+        return [name for name in self._files.names(self._folder) if _FILE_NAME.fullmatch(name)]
 
     def _name(self, sequence: int) -> str:
         return f"{self._folder}/{_file_name(sequence)}"
@@ -145,8 +149,10 @@ class SealLog:
 
     def _decode(self, name: str) -> SealRecord:
         fields = document.decode(self._files.read(f"{self._folder}/{name}"), name)
+        if (fields.hospital("hospital"), fields.site("site")) != (self._hospital, self._site):
+            raise Damaged(f"{self._folder}/{name} is a record of another hospital or site")
         return SealRecord(
-            kind=fields.text("kind"),
+            kind=fields.choice("kind", tuple(PackKind)),
             pack_id=fields.pack_id("pack"),
             size_bytes=fields.number("size_bytes"),
             sha256=fields.digest("sha256"),

@@ -186,7 +186,7 @@ class Standing:
         """
         holding = self._house.own
         for study, references in self._by_study(holding, report.committed).items():
-            holding.events.record(
+            holding.events.record_of_held(
                 event.COMMITMENT,
                 {
                     "by": CENTRE,
@@ -202,7 +202,7 @@ class Standing:
                     "places": sorted(set.intersection(*(set(each.sites) for each in references))),
                     "transaction": report.transaction_uid,
                 },
-                subject=study,
+                study=study,
             )
             self._committed.labels("committed").inc(len(references))
         self._keep_failed(holding, report.failed)

@@ -15,7 +15,7 @@ from harmoni.dicom.status import Status
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.presence import Presence
-from harmoni.index import commitment, jobs, packs, safe
+from harmoni.index import commitment, erasures, jobs, packs, safe
 from harmoni.index.commitment import Transaction
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
@@ -140,6 +140,7 @@ class Commitments:
         """The requester answered the report with success; it is not sent again."""
         with self._index.write(durable=True) as connection:
             commitment.answered(connection, requester, transaction_uid, self._clock.now_ms())
+            erasures.forget_answered(connection, requester, transaction_uid)
 
     def resolve_all(self, *, all_finished: bool = True) -> int:
         """Look at every open transaction: ask for seals, and make final what can be.
@@ -200,7 +201,7 @@ class Commitments:
         places = self._places(final, meant)
         # The event first: the store is the truth, the report follows from it.
         for study, references in _by_study(meant, outcomes).items():
-            self._events.record(
+            self._events.record_of_held(
                 event.COMMITMENT,
                 {
                     "copies": len(places),
@@ -209,7 +210,7 @@ class Commitments:
                     "requester": transaction.requester,
                     "transaction": transaction.transaction_uid,
                 },
-                subject=study,
+                study=study,
             )
         with self._index.write(durable=True) as connection:
             commitment.resolve(connection, final, now_ms)

@@ -121,7 +121,7 @@ class Conflicts:
         for conflict in self._by_difference(pairs):
             yield conflict
             body = _body(conflict, pack_id)
-            self._events.record(event.CONFLICT, body, subject=conflict.study_instance_uid)
+            self._events.record_of_held(event.CONFLICT, body, study=conflict.study_instance_uid)
         with self._index.write() as connection:
             conflicts.compared(connection, [pack_id])
 

@@ -15,7 +15,7 @@ Who may erase is not decided here: no command reaches this.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -24,12 +24,12 @@ from harmoni.backends.filesystem import File, Filesystem
 from harmoni.evidence.seal_log import SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.events import EventRecorder
-from harmoni.holdings.live_index import LiveIndex
+from harmoni.holdings.live_index import LiveIndex, drop_replaced
 from harmoni.holdings.survey import survey
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.database import Connection
 from harmoni.index.packs import PackRow, PackState
-from harmoni.model.errors import Busy, Damaged, NotHeld
+from harmoni.model.errors import Busy, Damaged, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import event, pack
@@ -58,7 +58,8 @@ class Erasure:
     events: int
     """Events that named the study, likewise."""
     keys: int
-    """Data keys that were destroyed now; less, where a pack is missing that may come back."""
+    """Data keys that were destroyed now; less, where a pack is missing or damaged and may come
+    back whole."""
     complete_at_ms: int
     """From when on no copy of these keys is left anywhere."""
 
@@ -118,6 +119,7 @@ class Eraser:
                 fact = self._events.append(event.TOMBSTONE, tombstone.body(), subject="")
                 ingest.record_facts(connection, [fact], self._index.terms)
             destroyed = self._keyring.erase(tombstone.key_ids)
+        self._drop_replaced_indexes()
         return Erasure(
             packs=len(tombstone.packs),
             events=len(tombstone.events),
@@ -126,10 +128,11 @@ class Eraser:
         )
 
     def reapply(self) -> int:
-        """Destroy every key that a tombstone of the live index names and that is (again) here.
+        """Destroy what a tombstone of the live index names and is (again) here: keys and rows.
 
         Called by the keeper: an erasure may have been interrupted, key blocks may have been
-        restored from an old copy, a missing pack may be back.
+        restored from an old copy, a missing pack may be back. An index that a rebuild has replaced
+        since goes with its key.
 
         Returns:
             How many keys were destroyed.
@@ -140,7 +143,14 @@ class Eraser:
         """
         with self._index.reader() as connection:
             tombstones = [tombstone for _, tombstone in erasures.tombstones(connection)]
-        return self._destroy(tombstones)
+            settled = all(erasures.is_noted(connection, each) for each in tombstones)
+        destroyed = self._destroy(tombstones)
+        if not settled:
+            with self._index.write(durable=True) as connection:
+                erasures.settle(connection)
+        if tombstones:
+            self._drop_replaced_indexes()
+        return destroyed
 
     def reapply_from_store(self, logged: Mapping[PackId, SealRecord]) -> frozenset[PackId]:
         """The same by what the event packs say, for a rebuild: the index may be lost.
@@ -155,7 +165,8 @@ class Eraser:
             Busy, Damaged, OutOfResources, StorageFailed: as `reapply`.
         """
         tombstones = list(self._stored_tombstones(logged))
-        self._destroy(tombstones)
+        with suppress(Damaged):  # a block that cannot be read opens nothing
+            self._destroy(tombstones)
         return frozenset(each.pack_id for tombstone in tombstones for each in tombstone.packs)
 
     def erased_at_ms(self, study_instance_uid: str) -> int | None:
@@ -165,6 +176,11 @@ class Eraser:
         return max(
             (at_ms for at_ms, each in tombstones if each.is_of(study_instance_uid)), default=None
         )
+
+    def _drop_replaced_indexes(self) -> None:
+        # While a rebuild runs its index is not live yet; `reapply` comes again.
+        with suppress(Busy), self._files.lock_file(self._layout.rebuild_lock):
+            drop_replaced(self._files, self._layout)
 
     def _destroy(self, tombstones: list[Tombstone]) -> int:
         if not tombstones:
@@ -176,11 +192,12 @@ class Eraser:
             return self._keyring.erase(key_ids)
 
     def _keys_that_are_back(self, tombstone: Tombstone) -> set[str]:
-        """The keys that a tombstone could not name, by packs that were missing and are there."""
+        """The keys that a tombstone could not name, by packs that are there, or whole, again."""
         found = {self._key_of(each.pack_id) for each in tombstone.packs if not each.key_id}
         for each in tombstone.events:
             if not each.key_id:
-                found.add(self._event_keys(each.pack_id).get(each.sequence, ""))
+                keys_of = self._event_keys(each.pack_id, tombstone.is_of)
+                found.add(keys_of.get(each.sequence, ""))
         return found - {""}
 
     def _tombstone(self, connection: Connection, study_instance_uid: str) -> Tombstone:
@@ -188,14 +205,17 @@ class Eraser:
         events = erasures.events_about(connection, study_instance_uid)
         if not study_instance_uid or not (rows or events):
             raise NotHeld("there is nothing of that study here; see `harmoni study find`")
-        keys_of = {pack_id: self._event_keys(pack_id) for pack_id in dict(events)}
-        for row in (*rows, *(packs.pack(connection, pack_id) for pack_id in keys_of)):
+        of_events = dict.fromkeys(pack_id for pack_id, _ in events)
+        for row in (*rows, *(packs.pack(connection, pack_id) for pack_id in of_events)):
             if row is not None and row.state is PackState.OPEN:
                 raise Busy(
                     f"pack {row.pack_id} with something of the study is still being written; erase"
                     " the study when it is sealed, in some minutes"
                 )
         salt = os.urandom(SALT_BYTES)
+        keys_of = {
+            pack_id: self._event_keys(pack_id, study_instance_uid.__eq__) for pack_id in of_events
+        }
         return Tombstone(
             study_hash=hash_of(study_instance_uid, salt),
             salt=salt,
@@ -226,21 +246,66 @@ class Eraser:
         return ErasedPack(pack_id=row.pack_id, key_id=key_id, sealed=sealed)
 
     def _key_of(self, pack_id: PackId) -> str:
-        """The id of a pack's key as its file says; "" when it is missing or its README damaged."""
-        try:
-            with reader.open_file(self._files, self._layout, pack_id) as file:
-                return reader.read_readme(file).key_id
-        except (NotHeld, Damaged):
-            return ""
+        """The id of the key that opens a pack; "" when its file is missing or does not tell.
 
-    def _event_keys(self, pack_id: PackId) -> dict[int, str]:
-        """The key of each member of an event pack, as far as its file says."""
-        try:
-            with reader.open_file(self._files, self._layout, pack_id) as file:
-                names = [pack.parse_name(member.name) for member in reader.walk(file)]
-        except NotHeld:
-            return {}
-        return {name.sequence: name.key_id for name in names if name is not None and name.key_id}
+        What README and public table say counts for nothing before it opens a member: a flipped bit
+        would destroy the key of another study, and leave this one's.
+        """
+        with suppress(NotHeld), reader.open_file(self._files, self._layout, pack_id) as file:
+            named = set()
+            with suppress(Damaged):
+                named.add(reader.read_readme(file).key_id)
+            with suppress(Damaged):
+                named.add(reader.read_tail(file)[1].public.key_id)
+            for key_id in sorted(named):
+                if self._opens(file, pack_id, key_id):
+                    return key_id
+        return ""
+
+    def _opens(self, file: File, pack_id: PackId, key_id: str) -> bool:
+        """Whether a key opens the beginning of some instance of a pack."""
+        for member in reader.walk(file):
+            name = pack.parse_name(member.name)
+            if name is None or name.kind is not pack.Kind.INSTANCE:
+                continue
+            try:
+                next(self._plaintext(file, pack_id, member, name, key_id))
+            except Damaged:
+                continue
+            except NotHeld:
+                return False
+            return True
+        return False
+
+    def _event_keys(self, pack_id: PackId, is_of: Callable[[str], bool]) -> dict[int, str]:
+        """The key of each event in a pack that has such a subject, as far as it opens it."""
+        keys_of = {}
+        with suppress(NotHeld), reader.open_file(self._files, self._layout, pack_id) as file:
+            for member in reader.walk(file):
+                name = pack.parse_name(member.name)
+                if name is None or name.key_id is None:
+                    continue
+                with suppress(Damaged, NotHeld):
+                    runs = self._plaintext(file, pack_id, member, name, name.key_id)
+                    if is_of(event.Event.decode(b"".join(runs)).subject):
+                        keys_of[name.sequence] = name.key_id
+        return keys_of
+
+    def _plaintext(
+        self, file: File, pack_id: PackId, member: reader.Member, name: pack.MemberName, key_id: str
+    ) -> Iterator[bytearray]:
+        return reader.open_member(
+            file,
+            offset=member.offset,
+            size_bytes=member.size_bytes,
+            data_key=self._keyring.data_key(key_id),
+            associated_data=pack.associated_data(
+                kind=name.kind,
+                hospital=self._layout.hospital,
+                pack_id=pack_id,
+                sequence=name.sequence,
+            ),
+        )
 
     def _stored_tombstones(self, logged: Mapping[PackId, SealRecord]) -> Iterator[Tombstone]:
         """Every tombstone in the store; what cannot be read is for the rebuild to report."""
@@ -249,7 +314,7 @@ class Eraser:
             record = logged.get(pack_id)
             if record is not None and record.kind != PackKind.EVENTS:
                 continue
-            with suppress(NotHeld, Damaged), self._files.open(name) as file:
+            with suppress(NotHeld, Damaged, StorageFailed), self._files.open(name) as file:
                 yield from self._tombstones_in(file)
 
     def _tombstones_in(self, file: File) -> list[Tombstone]:

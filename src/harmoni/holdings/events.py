@@ -7,7 +7,7 @@ from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.holdings.live_index import LiveIndex
-from harmoni.index import ingest
+from harmoni.index import ingest, lookup
 from harmoni.model.identifiers import HospitalId, SiteId
 from harmoni.runtime.clock import Clock
 from harmoni.sealing import event, pack, streaming
@@ -75,6 +75,29 @@ class EventRecorder:
         fact = self.append(kind, body, subject=subject)
         with self._index.write(durable=True) as connection:
             ingest.record_facts(connection, [fact], self._index.terms)
+
+    def record_of_held(self, kind: str, body: Mapping[str, Json], *, study: str) -> bool:
+        """Write one event about a study of which rows are there, and none if it was erased.
+
+        What is told of a study after its erasure would be told for ever.
+
+        Args:
+            kind: as for `record`.
+            body: likewise.
+            study: its Study Instance UID.
+
+        Returns:
+            Whether it was recorded.
+
+        Raises:
+            OutOfResources, StorageFailed: as `record`.
+        """
+        with self._index.write(durable=True) as connection:
+            if not lookup.knows_study(connection, study):
+                return False
+            fact = self.append(kind, body, subject=study)
+            ingest.record_facts(connection, [fact], self._index.terms)
+        return True
 
     def append(self, kind: str, body: Mapping[str, Json], *, subject: str) -> ingest.Fact:
         """Write one event into the store alone; for who holds the index's write lock.

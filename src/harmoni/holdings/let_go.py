@@ -15,7 +15,7 @@ from harmoni.dicom import uids
 from harmoni.holdings import listing
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
-from harmoni.index import commitment, conflicts, jobs, lookup, packs, safe
+from harmoni.index import commitment, conflicts, ingest, jobs, lookup, packs, safe
 from harmoni.index.database import Connection
 from harmoni.index.lookup import Held
 from harmoni.index.packs import PackRow, PackState
@@ -159,17 +159,20 @@ class LetGo:
         with self._files.open(self._layout.sealed_pack(row.pack_id)) as file:
             sealed = listing.read(file, self._keyring)
             contents, key_id = sealed.manifest, sealed.public.key_id
-        self._events.record(
-            event.EVICTION,
-            {
-                event.MANIFEST: _as_document(contents),
-                "key": key_id,
-                "pack": str(row.pack_id),
-                "sha256": row.sealed.sha256.hex(),
-                "size": row.sealed.size_bytes,
-            },
-            subject=study_instance_uid,
-        )
+        body: dict[str, Json] = {
+            event.MANIFEST: _as_document(contents),
+            "key": key_id,
+            "pack": str(row.pack_id),
+            "sha256": row.sealed.sha256.hex(),
+            "size": row.sealed.size_bytes,
+        }
+        with self._index.write(durable=True) as connection:
+            now = packs.pack(connection, row.pack_id)
+            if now is None or now.state is not PackState.SEALED:
+                # Erased, above all: what is told of it now would be told for ever.
+                raise NotHeld("it is not what it was when it was looked at")
+            fact = self._events.append(event.EVICTION, body, subject=study_instance_uid)
+            ingest.record_facts(connection, [fact], self._index.terms)
         self._remove(row.pack_id)
         return row.sealed.size_bytes
 

@@ -6,7 +6,7 @@ they hold the write lock, so no row is ever written to a database that was repla
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from harmoni.backends.filesystem import Filesystem
 from harmoni.index.database import Connection, Database
@@ -121,3 +121,38 @@ def make_live(files: Filesystem, layout: Layout, index_id: str) -> None:
     """Let everybody use another index database from now on, durably."""
     files.sync_directory(layout.index)
     files.replace(layout.current_index, f"{index_id}\n".encode())
+
+
+def drop_replaced(files: Filesystem, layout: Layout) -> None:
+    """Destroy every index database but the live one, and first its key.
+
+    A rebuild leaves the one that it replaced, with everything that is erased later.
+
+    Args:
+        files: the store.
+        layout: the hospital's names; the caller holds its lock of rebuilds.
+    """
+    live = files.read(layout.current_index).decode("ascii", "replace").strip()
+    for folder in (layout.index_keys, layout.index):
+        gone = [
+            name for name in files.names(folder) if _is_of_index(name) and not _is_of(name, live)
+        ]
+        for name in gone:
+            with suppress(NotHeld):
+                files.remove(f"{folder}/{name}")
+        if gone:
+            files.sync_directory(folder)
+
+
+def _is_of(name: str, index_id: str) -> bool:
+    return name.partition(".")[0] == index_id
+
+
+def _is_of_index(name: str) -> bool:
+    """Whether a file is a database, its log or lock, or a key: all are named by the index's id."""
+    index_id, dot, _ = name.partition(".")
+    try:
+        PackId(index_id)
+    except InvalidInput:
+        return False
+    return bool(dot)

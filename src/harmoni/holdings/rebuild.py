@@ -20,6 +20,7 @@ from harmoni.index import (
     commitment,
     conflicts,
     equality,
+    erasures,
     ingest,
     jobs,
     lookup,
@@ -28,7 +29,7 @@ from harmoni.index import (
 )
 from harmoni.index.database import Connection, Database
 from harmoni.index.packs import PackState
-from harmoni.model.errors import Damaged, HarmoniError, NotHeld
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance
 from harmoni.runtime.progress import Progress, unwatched
@@ -65,6 +66,22 @@ class RebuildReport:
     def sound(self) -> bool:
         """Whether everything that was ever acknowledged is there and verifies."""
         return not (self.unreadable or self.missing or self.damaged) and self.equal is not False
+
+
+def _facts(file: File, contents: Manifest, keyring: Keyring) -> list[ingest.Fact]:
+    """The events of a pack that were not erased.
+
+    Raises:
+        Damaged, NotHeld: one of them does not open.
+    """
+    found = survey(file, keyring)
+    for why in found.keyless.values():
+        raise NotHeld(why)
+    there = {listed.sequence for listed, _ in found.events} | found.erased
+    lost = sorted({listed.sequence for listed in contents.events} - there)
+    if lost:
+        raise Damaged(f"events {lost} do not verify")
+    return found.facts()
 
 
 def _scanned(file: File, contents: Manifest, keyring: Keyring) -> tuple[Instance, ...]:
@@ -184,6 +201,7 @@ class Rebuilder:
             self._kept.name_missing(fresh, self._logged.values())
             with fresh.write() as target:
                 conflicts.take_over(None, target)
+                erasures.settle(target)
                 self._reconcile(target)
             # Nobody would ever write the rows of sealed packs again.
             fresh.flush()
@@ -198,6 +216,8 @@ class Rebuilder:
                 conflicts.take_over(connection, target)
                 scrubbing.take_over(connection, target)
                 jobs.take_over(connection, target)
+                # An old index may be older than an erasure.
+                erasures.settle(target)
                 self._reconcile(target)
             with fresh.reader() as rebuilt:
                 equal = equality.digest(connection) == equality.digest(rebuilt)
@@ -243,6 +263,9 @@ class Rebuilder:
             # Evicted since it was listed; whoever else takes it is told by the old index and the
             # log, which know it.
             return
+        except StorageFailed as error:
+            self._unreadable[name] = str(error)
+            return
         with file:
             self._add_sealed(fresh, name, file, pack_id)
 
@@ -251,7 +274,7 @@ class Rebuilder:
             sealed = listing.read(file, self._keyring)
             contents, instances, facts = sealed.manifest, sealed.manifest.instances, []
             if contents.kind is PackKind.EVENTS:
-                facts = survey(file, self._keyring).facts()
+                facts = _facts(file, contents, self._keyring)
             elif self._rescan:
                 instances = _scanned(file, contents, self._keyring)
             record = self._logged.get(pack_id)
@@ -260,7 +283,7 @@ class Rebuilder:
                 if record is None
                 else record.sha256
             )
-        except (Damaged, NotHeld) as error:
+        except (Damaged, NotHeld, StorageFailed) as error:
             self._unreadable[name] = str(error)
             self._walk_damaged(fresh, file, pack_id)
             return
@@ -294,7 +317,7 @@ class Rebuilder:
         """A sealed pack whose tail cannot be read still has members: take those that verify."""
         try:
             found = survey(file, self._keyring)
-        except (Damaged, NotHeld):
+        except (Damaged, NotHeld, StorageFailed):
             return
         with fresh.write() as connection:
             packs.opened(connection, pack_id, found.readme.kind)

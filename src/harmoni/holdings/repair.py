@@ -15,7 +15,7 @@ from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.scrub import Scrubber, Verdict
 from harmoni.index import packs
 from harmoni.index.packs import PackState, SealedPack
-from harmoni.model.errors import Damaged, HarmoniError, NotHeld
+from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.sealing import event
 from harmoni.vault import fixity, reader
@@ -106,7 +106,11 @@ class Repairer:
         if before.sound:
             return Repaired(pack_id=pack_id, repaired=True, why="it is whole again")
         try:
-            with source(pack_id) as file:
+            copy = source(pack_id)
+        except (NotHeld, StorageFailed) as error:
+            return Repaired(pack_id=pack_id, repaired=False, why=str(error))
+        try:
+            with copy as file:
                 self._take(file, row.sealed)
         except (Damaged, NotHeld) as error:
             return Repaired(pack_id=pack_id, repaired=False, why=str(error))
@@ -126,7 +130,7 @@ class Repairer:
         try:
             with self._files.create(beside) as file:
                 written_bytes = 0
-                for run in reader.runs(source, 0, sealed.size_bytes):
+                for run in _runs(source, sealed.size_bytes):
                     written_bytes += file.write([run], written_bytes)
                 file.sync()
                 if fixity.sha256(file) != sealed.sha256:
@@ -154,3 +158,15 @@ class Repairer:
             },
             subject="",
         )
+
+
+def _runs(source: File, size_bytes: int) -> Iterator[bytes]:
+    """All of a copy; where its disk fails, another pack's copy may be whole.
+
+    Raises:
+        Damaged: there is not so much, or its disk does not give it.
+    """
+    try:
+        yield from reader.runs(source, 0, size_bytes)
+    except StorageFailed as error:
+        raise Damaged(f"the copy cannot be read: {error}") from error

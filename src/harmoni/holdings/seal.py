@@ -194,6 +194,7 @@ class Sealer:
         told = {listed.sequence for listed, _ in found.events}
         if (
             not found.members
+            or found.keyless
             or any(verified.get(row.location) != row.identity for row in rows)
             or not facts <= told
         ):
@@ -227,6 +228,8 @@ class Sealer:
                 raise
             # The README itself was torn: nothing after it was ever flushed.
             return self._discard(file, pack_id)
+        for why in found.keyless.values():
+            raise NotHeld(f"{file.name}: {why}")
         lost = facts - {listed.sequence for listed, _ in found.events}
         if lost:
             # A fact's row does not say where its event ends, so that nothing may be cut.

@@ -11,7 +11,7 @@ from harmoni.backends.filesystem import File
 from harmoni.dicom import part10, uids
 from harmoni.dicom.scanner import Scanner
 from harmoni.index import ingest
-from harmoni.model.errors import Damaged, Erased, InvalidInput
+from harmoni.model.errors import Damaged, Erased, InvalidInput, NotHeld
 from harmoni.model.instance import Identity, Instance, Location
 from harmoni.sealing import event, pack, provenance
 from harmoni.sealing.manifest import ListedEvent
@@ -30,6 +30,8 @@ class Survey:
     """The members that verified, in the order of the file."""
     erased: set[int] = field(default_factory=set)
     """The sequence numbers of events that were erased: whole, and not to be opened any more."""
+    keyless: dict[int, str] = field(default_factory=dict)
+    """Events whose own key is not here, each with the reason: it may come back."""
     end: int = 0
     """Where the last member that verified ends, padding included."""
 
@@ -83,7 +85,10 @@ def survey(file: File, keyring: Keyring) -> Survey:
         except Erased:
             found.erased.add(name.sequence)
             continue
-        except Damaged:
+        except NotHeld as error:
+            found.keyless[name.sequence] = str(error)
+            continue
+        except (Damaged, InvalidInput):  # the latter: an altered name names no key
             continue
         found.members.append(
             pack.PublicMember(

@@ -75,6 +75,9 @@ class TakeOver:
         assert row is not None
         is_there = self._is_there(pack_id)
         with fresh.write() as connection:
+            told = packs.pack(connection, pack_id)
+            if told is not None and told.state is PackState.ERASED:
+                return  # the old index is older than its erasure
             found = {held.location: held.identity for held in lookup.members(connection, pack_id)}
             lost = [
                 (held, instance)

@@ -8,7 +8,7 @@ takes it for damaged, or asks another site for it.
 import json
 
 from harmoni.index import patients
-from harmoni.index.attributes import unpack_uid
+from harmoni.index.attributes import uid_hash, unpack_uid
 from harmoni.index.database import Connection
 from harmoni.index.packs import PackState
 from harmoni.model.identifiers import PackId
@@ -84,6 +84,39 @@ def note(connection: Connection, tombstone: Tombstone) -> None:
         connection.execute("PRAGMA secure_delete = OFF")
 
 
+def settle(connection: Connection) -> bool:
+    """Take away again what tombstones have taken away and something has brought back.
+
+    An older index that was restored does, and a pack of events that was missing at that time.
+
+    Returns:
+        Whether there was anything.
+    """
+    left = [told for _, told in tombstones(connection) if not is_noted(connection, told)]
+    for tombstone in left:
+        note(connection, tombstone)
+    return bool(left)
+
+
+def is_noted(connection: Connection, tombstone: Tombstone) -> bool:
+    """Whether nothing is here of what a tombstone names."""
+    for each in tombstone.packs:
+        row = connection.execute(
+            "SELECT state, EXISTS (SELECT 1 FROM instance WHERE instance.pack_no = pack.pack_no)"
+            " FROM pack WHERE pack_id = ?",
+            (each.pack_id.value,),
+        ).fetchone()
+        if row is None or row[0] != PackState.ERASED or row[1]:
+            return False
+    return not any(
+        connection.execute(
+            "SELECT 1 FROM fact JOIN pack USING (pack_no) WHERE pack_id = ? AND sequence = ?",
+            (each.pack_id.value, each.sequence),
+        ).fetchall()
+        for each in tombstone.events
+    )
+
+
 def _forget_instances(connection: Connection, pack_id: PackId) -> None:
     """Drop the instances of a pack, and then whatever has no instance any more."""
     held = connection.execute(
@@ -139,4 +172,27 @@ def _forget_promises(connection: Connection, pack_id: PackId) -> None:
         " (SELECT value FROM json_each(?)) AND commitment_no IN"
         " (SELECT commitment_no FROM commitment WHERE answered_at_ms IS NOT NULL)",
         (json.dumps(uids),),
+    )
+
+
+def forget_answered(connection: Connection, requester: str, transaction_uid: str) -> None:
+    """Drop what an answered commitment says of erased instances; an erasure lets it be answered.
+
+    Args:
+        connection: of a write.
+        requester: whose transaction.
+        transaction_uid: which.
+    """
+    if not tombstones(connection):
+        return
+    rows = connection.execute(
+        "SELECT commitment_no, position, sop_instance_uid FROM commitment_reference"
+        " JOIN commitment USING (commitment_no)"
+        " WHERE requester = ? AND transaction_uid = ? AND failure_reason IS NULL",
+        (requester, transaction_uid),
+    ).fetchall()
+    connection.executemany(
+        "DELETE FROM commitment_reference WHERE commitment_no = ? AND position = ?"
+        " AND NOT EXISTS (SELECT 1 FROM instance WHERE sop_hash = ?)",
+        [(number, position, uid_hash(uid)) for number, position, uid in rows],
     )

@@ -112,6 +112,16 @@ const parse = (data, what, same = {}) =>
     return value;
   });
 
+/** A small file; one that its disk does not give is damaged, and there may be another copy. */
+function content(path) {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if (!error.syscall) throw error;
+    throw new Damaged(`${path} cannot be read`);
+  }
+}
+
 /** What the first copy gives that can be used; otherwise why the last one cannot. */
 function first(copies, use, what) {
   let trouble = new NotHeld(`${what} is missing`);
@@ -454,7 +464,7 @@ class Keys {
     const epochs = filesBelow(folder, ".age").filter((p) => basename(dirname(p)) === "epochs");
     for (const path of epochs) {
       try {
-        openEpoch(readFileSync(path), identity);
+        openEpoch(content(path), identity);
         return new Keys(identity, paths);
       } catch (error) {
         if (!(error instanceof Damaged || error instanceof NotHeld)) throw error;
@@ -480,7 +490,7 @@ class Keys {
     let trouble = new NotHeld(`key block ${name} is missing`);
     for (const path of this.paths.get(name) ?? []) {
       try {
-        blocks.push(parseBlock(readFileSync(path), { block: name }));
+        blocks.push(parseBlock(content(path), { block: name }));
       } catch (error) {
         if (!(error instanceof Damaged)) throw error;
         trouble = error;
@@ -495,7 +505,7 @@ class Keys {
   epochKey(block) {
     const name = `${block.site}-${block.month}`;
     const keyOf = (path) => {
-      const epoch = openEpoch(readFileSync(path), this.identity);
+      const epoch = openEpoch(content(path), this.identity);
       const same = ["hospital", "site", "month"].every((field) => epoch[field] === block[field]);
       require(same, `epoch key ${name} is damaged`);
       return reading(`epoch key ${name}`, () => unbase64(epoch.key, 32));

@@ -135,6 +135,14 @@ def first(copies: Iterable[Copy], use: Callable[[Copy], Value], what: str) -> Va
     raise trouble
 
 
+def content(path: Path) -> bytes:
+    """A small file; one that its disk does not give is damaged, and there may be another copy."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise Damaged(f"{path} cannot be read") from None
+
+
 def files_below(folder: Path, pattern: str) -> list[Path]:
     """Every file below a folder, in one order on every machine."""
     return sorted((path for path in folder.rglob(pattern) if path.is_file()), key=str)
@@ -298,7 +306,7 @@ class Keys:
         epochs = [path for path in files_below(folder, "*.age") if path.parent.name == "epochs"]
         for path in epochs:
             with suppress(Damaged, NotHeld):
-                open_epoch(path.read_bytes(), identity)
+                open_epoch(content(path), identity)
                 return cls(identity, paths)
         raise NotHeld(
             f"this identity opens none of the {len(epochs)} files epochs/*.age: it is of another"
@@ -320,7 +328,7 @@ class Keys:
         trouble: Exception = NotHeld(f"key block {name} is missing")
         for path in self.paths.get(name, ()):
             try:
-                blocks.append(parse_block(path.read_bytes(), block=name))
+                blocks.append(parse_block(content(path), block=name))
             except Damaged as error:
                 trouble = error
         if not blocks:
@@ -333,7 +341,7 @@ class Keys:
         name = f"{block['site']}-{block['month']}"
 
         def key_of(path: Path) -> bytes:
-            epoch = open_epoch(path.read_bytes(), self.identity)
+            epoch = open_epoch(content(path), self.identity)
             with reading(f"epoch key {name}"):
                 if any(epoch[field] != block[field] for field in ("hospital", "site", "month")):
                     raise ValueError

@@ -12,7 +12,7 @@ from typing import Final
 from harmoni.holdings.conflict import Conflict, Difference
 from harmoni.holdings.holding import Holding
 from harmoni.index.scrubbing import Due
-from harmoni.model.errors import Busy, HarmoniError
+from harmoni.model.errors import Busy, Damaged, HarmoniError
 from harmoni.net.http import Health
 from harmoni.policy.scrubbing import ScrubPolicy
 from harmoni.role.node import Node
@@ -73,6 +73,7 @@ class Keeper:
             "Instances that came again in another version, by what differs.",
             ["hospital", "difference"],
         )
+        self._unerased: dict[str, str] = {}
         self._damaged = metrics.counter(
             "instances_damaged", "Acknowledged members that do not verify.", ["hospital"]
         )
@@ -169,6 +170,8 @@ class Keeper:
         self._digest_conflicts(holding)
         self._scrub(holding)
         failures |= behind
+        if why := self._unerased.get(hospital):
+            failures["erasure"] = why
         failures |= {str(pack_id): why for pack_id, why in holding.conflicts.failures.items()}
         return {f"{hospital}/{name}": why for name, why in failures.items()}
 
@@ -228,6 +231,10 @@ class Keeper:
                 self._log.info("erasure completed", hospital=hospital, keys=destroyed)
         except Busy:
             return  # a rotation of keys runs; the next second tries again
+        except Damaged as error:
+            self._unerased[hospital] = f"{error.code} {error}"
+        else:
+            self._unerased.pop(hospital, None)
         self._looked_s[hospital] = now_s
         self._looking.add(hospital)
         for pack_id in holding.let_go.complete():

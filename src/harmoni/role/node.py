@@ -146,14 +146,30 @@ class Node(ABC):
         """The holding of one of our hospitals, opened at the first call.
 
         Raises:
-            ConfigurationError: the hospital is none of ours, or has no keys here.
+            ConfigurationError: the hospital is none of ours, or has no keys here, or they name
+                another recovery identity than its file.
         """
         with self._lock:
             holding = self._holdings.get(hospital)
             if holding is None:
-                domain = self.patient_domain(hospital)
-                holding = self._holdings[hospital] = Holding(self.shared, hospital, domain)
+                opened = Holding(self.shared, hospital, self.patient_domain(hospital))
+                self._check_recovery(opened)
+                holding = self._holdings[hospital] = opened
             return holding
+
+    def recovery_recipient(self, hospital: HospitalId) -> str:  # noqa: ARG002 - for whom has it
+        """The recovery recipient that the settings name; "" when they name none."""
+        return ""
+
+    def _check_recovery(self, holding: Holding) -> None:
+        """Let nobody who can write the store alone have every key encrypted to himself."""
+        named = self.recovery_recipient(holding.hospital)
+        if named and named != holding.keyring.identities.recovery.to_string():
+            raise ConfigurationError(
+                f"{holding.layout.recovery_recipient} is not the recovery_recipient of hospital"
+                f" {holding.hospital}'s file: somebody changed one of them; compare both with the"
+                " minutes of the ceremony, and restore the right one"
+            )
 
     def open_spool(self) -> Spool:
         """A new audit spool of this process."""

@@ -13,8 +13,9 @@ stays beside them as <name>.replaced, and goes when every key block is there.
 The copy has the names of the original, below keys/<hospital>. The program never makes the place
 itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
 
-Limits: nothing in a copy is removed but what a rotation has replaced. Of one that was half brought
-when a further rotation ended, some blocks open only when that is brought. A copy with a higher
+Limits: nothing in a copy is removed but what a rotation has replaced, and the keys of indexes that
+an erasure has taken away. Of a copy that was half brought when a further rotation ended, some
+blocks open only when that is brought. A copy with a higher
 generation of a block than here is never overwritten; it says that the keys here are old. A place on
 a network mount that hangs instead of failing holds up the keeper: mount it so that it fails.
 """
@@ -42,7 +43,7 @@ class _Place:
         """Of the files and folders that were brought."""
         self.settled: dict[str, tuple[int, int]] = {}
         """Of the folders that need not be looked into before they change."""
-        self.replaced: set[str] = set()
+        self.gone: set[str] = set()
         """Epoch keys that are kept there only until all blocks are."""
 
     def require(self) -> None:
@@ -80,7 +81,7 @@ class KeyCopies:
                 place.require()
                 behind = [why for folder in self._folders() for why in self._bring(place, folder)]
                 if not behind:
-                    self._remove_replaced(place)
+                    self._remove_gone(place)
             except HarmoniError as error:
                 behind = [str(error)]
             if behind:
@@ -145,13 +146,23 @@ class KeyCopies:
                 failed = True
                 yield why
         for name in place.files.names(folder):
-            if name.endswith(REPLACED_SUFFIX) and f"{folder}/{name}" not in names:
-                place.replaced.add(f"{folder}/{name}")
+            if f"{folder}/{name}" not in names and self._goes(folder, name, names):
+                place.gone.add(f"{folder}/{name}")
         if not failed:
             # Looked into once more: a change within the same tick of the clock has the same stamp.
             if place.stamps.get(folder) == stamp:
                 place.settled[folder] = stamp
             place.stamps[folder] = stamp
+
+    def _goes(self, folder: str, name: str, names: Sequence[str]) -> bool:
+        """Whether a file that is not here any more goes in a copy too: no key of data does.
+
+        An erasure takes the keys of indexes away that are not live; where none is left they were
+        lost.
+        """
+        if folder == self._layout.index_keys:
+            return bool(names) and not name.startswith(".")
+        return name.endswith(REPLACED_SUFFIX)
 
     def _bring_file(self, place: _Place, name: str) -> str:
         try:
@@ -180,14 +191,14 @@ class KeyCopies:
                 kept = name.removesuffix(EPOCH_SUFFIX) + REPLACED_SUFFIX
                 place.files.publish(kept, there)
 
-    def _remove_replaced(self, place: _Place) -> None:
-        """Remove the epoch keys that no block at a place needs any more."""
-        for name in sorted(place.replaced):
+    def _remove_gone(self, place: _Place) -> None:
+        """Remove the keys that nothing at a place needs any more."""
+        for name in sorted(place.gone):
             if not self._files.exists(name):
                 with suppress(NotHeld):
                     place.files.remove(name)
-                place.files.sync_directory(self._layout.epochs)
-        place.replaced.clear()
+                place.files.sync_directory(name.rpartition("/")[0])
+        place.gone.clear()
 
     def _compare(self, place: _Place, folder: str, older_than_ms: int) -> Iterator[str]:
         here = set()

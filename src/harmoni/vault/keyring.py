@@ -9,6 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -146,6 +147,9 @@ class Keyring:
             for block_id, opened in list(self._blocks.items()):
                 if self._is_replaced(opened):
                     del self._blocks[block_id]
+            if self._minting is not None and self._is_replaced(self._minting):
+                # Were its file lost, it would be put back as it is here: begin another one.
+                self._minting = None
             return True
 
     def erase(self, key_ids: Iterable[str]) -> int:
@@ -158,25 +162,39 @@ class Keyring:
             How many keys were destroyed now.
 
         Raises:
-            Damaged: a block cannot be read; restore it, and erase again.
+            Damaged: a block cannot be read; restore it, and erase again. The others are done.
             OutOfResources, StorageFailed: some may be left; erase again.
         """
         rows: dict[str, set[int]] = {}
         for key_id in map(keys.KeyId.parse, key_ids):
             rows.setdefault(key_id.block, set()).add(key_id.row)
-        destroyed = 0
+        destroyed, damaged = 0, []
         for block_id, unwanted in rows.items():
             with self._lock, self.identities.locked():
-                try:
-                    stored = self._find_block(block_id)
-                except NotHeld:
-                    continue
-                gone = frozenset(unwanted & stored.block.rows.keys())
+                gone: set[int] = set()
+                # Somebody may have put a second copy into another folder.
+                for name in self._names_of_block(block_id):
+                    try:
+                        gone |= self._erase_rows(name, unwanted)
+                    except NotHeld:
+                        continue
+                    except Damaged as error:
+                        # It must not save what the others have.
+                        damaged.append(f"{name}: {error}")
                 if gone:
-                    self._files.replace(stored.name, stored.block.without(gone).encode())
                     self._blocks.pop(block_id, None)
                     destroyed += len(gone)
+        if damaged:
+            raise Damaged(damaged[0])
         return destroyed
+
+    def _erase_rows(self, name: str, unwanted: AbstractSet[int]) -> AbstractSet[int]:
+        """Replace one file of a block by its next generation; returns the rows that it had."""
+        block = keys.KeyBlock.decode(self._files.read(name))
+        gone = frozenset(unwanted & block.rows.keys())
+        if gone:
+            self._files.replace(name, block.without(gone).encode())
+        return gone
 
     def create_index_key(self, index_id: str) -> bytes:
         """A fresh key for a new index database, durable before this returns."""
@@ -288,9 +306,15 @@ class Keyring:
             stored = self._find_block(block_id)
         return _Opened(stored, epoch)
 
+    def _names_of_block(self, block_id: str) -> list[str]:
+        """Where a block may lie."""
+        return [
+            self._layout.key_block(writer, block_id)
+            for writer in self._files.names(self._layout.keys)
+        ]
+
     def _find_block(self, block_id: str) -> _Stored:
-        for writer in self._files.names(self._layout.keys):
-            name = self._layout.key_block(writer, block_id)
+        for name in self._names_of_block(block_id):
             try:
                 # Taken before reading: what replaces it meanwhile has another.
                 stamp = self._files.stamp(name)

@@ -4,10 +4,12 @@ Every part of a name here is an identifier of ours with a checked alphabet; no n
 peer.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from harmoni.backends.filesystem import Filesystem
+from harmoni.model.errors import InvalidInput, NotHeld
 from harmoni.model.identifiers import HospitalId, PackId, SiteId, WriterId
 
 PACK_SUFFIX: Final = ".tar"
@@ -179,11 +181,11 @@ class Layout:
         A pack moves from the open ones to these: who wants all of them lists the open ones first,
         and meets it twice rather than never.
         """
-        return [
-            found
-            for folder in files.names(self.sealed_packs)
-            for found in self._packs_in(f"{self.sealed_packs}/{folder}", files)
-        ]
+        found = []
+        for folder in files.names(self.sealed_packs):
+            with suppress(NotHeld):  # somebody's file among the folders
+                found += self._packs_in(f"{self.sealed_packs}/{folder}", files)
+        return found
 
     def prepare(self, files: Filesystem, site: SiteId) -> None:
         """Make the folders that do not exist yet, durably."""
@@ -199,8 +201,10 @@ class Layout:
             files.make_directory(folder)
 
     def _packs_in(self, folder: str, files: Filesystem) -> list[tuple[PackId, str]]:
-        return [
-            (PackId(name.removesuffix(PACK_SUFFIX)), f"{folder}/{name}")
-            for name in files.names(folder)
-            if name.endswith(PACK_SUFFIX)
-        ]
+        """What is named otherwise than a pack is none of ours."""
+        found = []
+        for name in files.names(folder):
+            if name.endswith(PACK_SUFFIX):
+                with suppress(InvalidInput):
+                    found.append((PackId(name.removesuffix(PACK_SUFFIX)), f"{folder}/{name}"))
+        return found

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 
 from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import ConfigurationError, Damaged, InvalidInput, NotHeld
+from harmoni.model.errors import ConfigurationError, Damaged, InvalidInput, NotHeld, StorageFailed
 from harmoni.sealing import age
 from harmoni.vault.layout import (
     EPOCH_SUFFIX,
@@ -61,7 +61,7 @@ def readdress(folder: Filesystem, recovery: age.Identity, recipient: age.Recipie
     for name in _age_files(folder):
         try:
             body = age.decrypt(folder.read(name), recovery)
-        except (Damaged, NotHeld) as error:
+        except (Damaged, NotHeld, StorageFailed) as error:
             failures.append(f"{name}: {error}")
             continue
         sealed = age.encrypt(body, (recipient, own), random=os.urandom(age.RANDOM_BYTES))

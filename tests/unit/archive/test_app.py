@@ -11,10 +11,13 @@ from harmoni.archive.site import ArchiveSite
 from harmoni.backends.filesystem import Filesystem
 from harmoni.config.sections import LimitsSection
 from harmoni.model.errors import Busy, ConfigurationError
+from harmoni.model.identifiers import HospitalId
 from harmoni.role import process
 from harmoni.role.signals import Signals
 from harmoni.runtime import log
+from harmoni.sealing import age
 from harmoni.testing import FakeClock
+from harmoni.vault.layout import Layout
 
 
 def test_the_supervisor_waits_longer_than_a_worker_may_drain():
@@ -164,3 +167,18 @@ def test_the_process_ends_when_one_of_its_duties_does(signals):
     signals.start_thread("keep", fail).join()
 
     signals.wait()
+
+
+def test_a_recovery_recipient_that_somebody_put_into_the_store_opens_no_hospital(archive):
+    operate.add_hospital(archive.config, hospital_id="h-2", name="B", recovery_recipient=None)
+    archive.reload()
+    hospital = HospitalId("h-2")
+    stranger = age.generate_identity(random=os.urandom(age.SEED_BYTES)).recipient()
+    name = Layout(hospital).recovery_recipient
+    right = archive.files.read(name)
+    archive.files.replace(name, f"{stranger.to_string()}\n".encode())
+    with pytest.raises(ConfigurationError, match="not the recovery_recipient"):
+        archive.holding(hospital)
+
+    archive.files.replace(name, right)
+    assert archive.holding(hospital).hospital == hospital

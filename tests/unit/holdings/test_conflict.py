@@ -8,7 +8,7 @@ import house as houses
 from harmoni.dicom import uids
 from harmoni.holdings.conflict import Difference, pixels_sha256
 from harmoni.holdings.record import Announced
-from harmoni.index import packs
+from harmoni.index import ingest, packs
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, OutOfResources, StorageFailed
 from harmoni.model.instance import Origin
@@ -254,7 +254,7 @@ def test_an_event_that_was_recorded_twice_counts_once_in_the_digest(house, monke
         raise OutOfResources("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.holding.events._index, "write", full)
+        patch.setattr(ingest, "record_facts", full)
         compare(house)
     house.clock.advance(60)
     compare(house)

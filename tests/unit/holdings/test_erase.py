@@ -7,10 +7,12 @@ import pytest
 
 import house as houses
 from harmoni.backends.filesystem import Filesystem
+from harmoni.dicom.commitment_data import Reference
+from harmoni.holdings import let_go
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.packs import PackState
-from harmoni.model.errors import Busy, Erased, NotHeld, StorageFailed
+from harmoni.model.errors import Busy, Damaged, Erased, NotHeld, StorageFailed
 from harmoni.vault.keyring import Keyring
 
 OTHER = f"{houses.STUDY}.77"
@@ -310,3 +312,204 @@ def test_erased_keys_stay_gone_through_a_rotation_of_epochs(tmp_path):
     with pytest.raises(Erased):
         house.holding.keyring.data_key(key_id)
     assert readable(house, 3) == [other(3)]
+
+
+def write_key_into_readme(house, pack_id, key_id):
+    path = house.site.files.path(house.holding.layout.sealed_pack(pack_id))
+    path.chmod(0o600)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(f"key: {key_of(house, pack_id)}".encode(), key_id, 1))
+
+
+@pytest.mark.parametrize("altered", ["other", "nonsense"])
+def test_a_readme_that_names_another_key_costs_no_other_study_its_key(tmp_path, altered):
+    house = two_studies(tmp_path)
+    erased, kept = pack_of(house, 1), pack_of(house, 3)
+    key_id, other_key = key_of(house, erased), key_of(house, kept)
+    named = f"key: {other_key}" if altered == "other" else f"yek: {key_id}"
+    write_key_into_readme(house, erased, named.encode())
+    assert house.holding.eraser.erase(houses.STUDY).keys == 2
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+    assert readable(house.again(), 3) == [other(3)]
+
+
+def test_a_pack_that_comes_back_with_another_key_in_its_readme_costs_nobody_a_key(tmp_path):
+    house = two_studies(tmp_path)
+    erased, kept = (
+        house.site.files.path(house.holding.layout.sealed_pack(pack_of(house, n))) for n in (1, 3)
+    )
+    erased.unlink()
+    house.holding.eraser.erase(houses.STUDY)
+    shutil.copy(kept, erased)
+    assert house.holding.eraser.reapply() == 0
+    assert readable(house.again(), 3) == [other(3)]
+
+
+def test_the_index_that_a_rebuild_replaced_goes_with_an_erasure(tmp_path):
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    data.mkdir()
+    copy.mkdir()
+    house = two_studies(data, key_copies=(copy,))
+    house.holding.key_copies.mirror()
+    [replaced] = house.files("index/*/*.sqlite")
+    assert house.holding.rebuilder().rebuild().equal
+    house.holding.eraser.erase(houses.STUDY)
+    house.holding.key_copies.mirror()
+    assert house.files(f"index/*/{replaced.stem}*") == []
+    assert house.files(f"keys/*/index/{replaced.stem}*") == []
+    assert list(copy.glob(f"keys/*/index/{replaced.stem}*")) == []
+    assert len(list(copy.glob("keys/*/index/*"))) == 1
+    assert readable(house, 3) == readable(house.again(), 3) == [other(3)]
+
+
+def test_an_erasure_leaves_the_index_of_a_rebuild_that_runs(tmp_path):
+    house = two_studies(tmp_path)
+    beside = house.files("index/*/*.sqlite")[0].with_name(f"{'0' * 26}.sqlite")
+    beside.touch()
+    with Filesystem(tmp_path).lock_file(house.holding.layout.rebuild_lock):
+        house.holding.eraser.erase(houses.STUDY)
+        assert beside.exists()
+    house.holding.eraser.reapply()
+    assert not beside.exists()
+
+
+def test_an_index_that_is_older_than_an_erasure_brings_nothing_back(tmp_path):
+    (tmp_path / "data").mkdir()
+    house = two_studies(tmp_path / "data")
+    house.holding.index.database().close()
+    shutil.copytree(house.root / "index", tmp_path / "index")
+    shutil.copytree(house.root / "keys", tmp_path / "keys")
+    house = house.again()
+    house.holding.eraser.erase(houses.STUDY)
+    seal(house)
+    house.holding.index.database().close()
+    shutil.rmtree(house.root / "index")
+    shutil.copytree(tmp_path / "index", house.root / "index")
+    shutil.copytree(tmp_path / "keys", house.root / "keys", dirs_exist_ok=True)
+    house = house.again("dc1-n1-w2")
+    assert house.versions(1) != []
+    assert house.holding.rebuilder().rebuild().damaged == 0
+    assert house.versions(1) == []
+    assert texts(house) == ["kept of other"]
+    assert readable(house, 3) == [other(3)]
+
+
+def test_an_event_of_a_pack_that_was_missing_is_gone_again_when_it_comes_back(tmp_path):
+    house = two_studies(tmp_path)
+    with house.holding.index.reader() as connection:
+        [(pack_id, _)] = erasures.events_about(connection, houses.STUDY)
+    path = house.site.files.path(house.holding.layout.sealed_pack(pack_id))
+    path.rename(tmp_path / "away")
+    house.holding.scrubber.verify(pack_id)
+    assert house.holding.eraser.erase(houses.STUDY).keys == 1  # of the pack of instances
+    (tmp_path / "away").rename(path)
+    assert house.holding.scrubber.verify(pack_id).sound
+    assert house.holding.eraser.reapply() == 1
+    assert texts(house) == ["kept of other"]
+
+
+def test_a_second_copy_of_a_block_in_another_folder_is_erased_too(tmp_path):
+    house = two_studies(tmp_path)
+    key_id = key_of(house, pack_of(house, 1))
+    [folder] = house.files("keys/*/dc1-n1-w0")
+    shutil.copytree(folder, folder.with_name("dc1-n1-w0 (copy)"))
+    shutil.copytree(folder, folder.with_name("a"))
+    assert house.holding.eraser.erase(houses.STUDY).keys == 2
+    for block in house.files("keys/*/*/01*"):
+        if block.suffix != ".age":
+            assert key_id.partition(".")[2] not in json.loads(block.read_bytes())["rows"]
+
+
+def test_a_block_that_is_lost_after_an_erasure_is_not_put_back_as_it_was(tmp_path):
+    house = two_studies(tmp_path)
+    key_id = key_of(house, pack_of(house, 1))
+    house.again("dc1-n1-cli").holding.eraser.erase(houses.STUDY)
+    house.holding.forget_gone()
+    for block in house.files("keys/*/dc1-n1-w0/*"):
+        block.unlink()
+    house.store(other(9), 9)
+    with pytest.raises(NotHeld):
+        house.again().holding.keyring.data_key(key_id)
+
+
+def two_blocks(house):
+    """The same study by another writer, whose keys are in another block; the blocks' files."""
+    second = house.again("dc1-n2-w0")
+    second.store(houses.data_set(5), 5)
+    second.seal()
+    return [house.files(f"keys/*/{writer}/*")[0] for writer in ("dc1-n1-w0", "dc1-n2-w0")]
+
+
+def test_a_damaged_block_saves_no_other_key_and_stops_no_rebuild(tmp_path):
+    house = two_studies(tmp_path)
+    kept, damaged = two_blocks(house)
+    before = kept.read_bytes()
+    key_id = key_of(house, pack_of(house, 1))
+    house.holding.eraser.erase(houses.STUDY)
+    kept.write_bytes(before)
+    damaged.write_bytes(b"{")
+    with pytest.raises(Damaged, match="dc1-n2-w0"):
+        house.holding.eraser.reapply()
+    with pytest.raises(Erased):
+        house.holding.keyring.data_key(key_id)
+    seal(house)
+    house = lose_the_index(house)
+    house.holding.rebuilder().rebuild()
+    assert house.versions(1) == house.versions(5) == []
+    assert readable(house, 3) == [other(3)]
+
+
+def test_a_study_that_is_erased_while_its_pack_is_let_go_of_is_told_of_no_more(
+    tmp_path, monkeypatch
+):
+    house = two_studies(tmp_path)
+    house.commit_elsewhere([house.versions(number)[0] for number in (1, 2)], by="centre")
+    seal(house)
+    assert list(house.holding.conflicts.compare(60)) == []
+    operator, read = house.again("dc1-n1-cli"), let_go.listing.read
+
+    def erased_once_it_was_read(*given):
+        listed = read(*given)
+        operator.holding.eraser.erase(houses.STUDY)
+        return listed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(let_go.listing, "read", erased_once_it_was_read)
+        gone = house.holding.let_go.evict(houses.STUDY)
+    assert (gone.packs, len(gone.stayed)) == (0, 1)
+    assert kinds(house) == ["note", "tombstone"]
+
+
+def test_a_study_that_is_erased_while_it_is_compared_is_told_of_no_more(tmp_path):
+    house = two_studies(tmp_path)
+    assert list(house.holding.conflicts.compare(60)) == []
+    house.store(houses.data_set(1, pixels=b"other"), 1)
+    seal(house)
+    for _ in house.holding.conflicts.compare(60):
+        house.holding.eraser.erase(houses.STUDY)
+    assert kinds(house) == ["note", "tombstone"]
+
+
+def kinds(house):
+    with house.holding.index.reader() as connection:
+        rows = connection.execute("SELECT kind FROM fact ORDER BY kind").fetchall()
+    return [kind for (kind,) in rows]
+
+
+def test_a_commitment_that_is_answered_after_the_erasure_names_nothing_of_it(tmp_path):
+    house = two_studies(tmp_path)
+    told = house.holding.commitments
+    told.accept("PACS", "1.9", [referenced(1), referenced(3)])
+    told.resolve_all()
+    seal(house)
+    house.holding.eraser.erase(houses.STUDY)
+    assert [len(each.references) for each in told.due("PACS")] == [2]
+    told.answered("PACS", "1.9")
+    with house.holding.index.reader() as connection:
+        rows = connection.execute("SELECT sop_instance_uid FROM commitment_reference").fetchall()
+    assert rows == [(houses.uid(3),)]
+
+
+def referenced(number):
+    return Reference(sop_class_uid=houses.CT, sop_instance_uid=houses.uid(number))

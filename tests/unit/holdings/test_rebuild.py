@@ -1,3 +1,4 @@
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from harmoni.index.database import Database
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Busy
 from harmoni.model.header import STUDY_DATE
+from harmoni.sealing import keys
 
 
 def every_study():
@@ -356,3 +358,78 @@ def test_a_rescan_names_what_is_not_what_the_manifest_says(house):
     assert not report.sound
     assert [path.stem in each for each in report.unreadable] == [True]
     assert house.versions(4)[0].damaged
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_somebody_put_among_packs_and_records_stops_no_rebuild(house, lost):
+    fill(house)
+    house.seal()
+    path = house.files("packs/*/p/*/*.tar")[0]
+    path.with_name("copy (1).tar").write_bytes(path.read_bytes())
+    (path.parent.parent / "notes.txt").write_text("a note")
+    path.with_name(f"{'0' * 26}.tar").mkdir()
+    os.mkfifo(path.with_name(f"{'1' * 26}.tar"))
+    (path.parent.parent.parent / "open" / "x.tar").write_text("a note")
+    for name in ("9.txt", "²", "000000000007.json.bak"):
+        (house.root / "log/hospital-a/dc1" / name).write_text("a note")
+    if lost:
+        for each in house.files("index/hospital-a/*"):
+            each.unlink()
+    anew = house.again("dc1-n1-w2")
+
+    report = anew.holding.rebuilder().rebuild()
+
+    assert len(report.unreadable) == 2  # what has the name of a pack and is no file
+    assert (report.missing, report.damaged) == ((), 0)
+    assert report.equal is (None if lost else True)
+    anew.store(houses.data_set(9), 9)
+    anew.holding.recorder.packs.retire_all()
+    finished, failures = anew.holding.sealer.finish_free()
+    assert len(finished) == 1
+    assert list(failures) == ["x.tar"]
+
+
+def test_a_record_of_another_hospital_names_no_pack_of_this_one(house):
+    fill(house)
+    house.seal()
+    [path, *_] = house.files("log/hospital-a/dc1/*.json")
+    other = path.read_text().replace("hospital-a", "hospital-b")
+    pack_id = json.loads(other)["pack"]
+    (path.parent / "000000000099.json").write_text(other.replace(pack_id, "0" * 26))
+
+    assert house.holding.rebuilder().rebuild().missing == ()
+
+
+@pytest.mark.parametrize("trouble", ["damaged", "keyless", "no key"])
+def test_one_event_that_does_not_open_is_told_and_takes_no_other_with_it(house, trouble):
+    house.holding.events.record("hold", {"study": "1.1"}, subject="1.1")
+    house.holding.keyring._next_row = keys.ROWS  # the next key is in another block
+    house.holding.events.record("hold", {"study": "1.2"}, subject="1.2")
+    house.holding.events.record("hold", {"study": "1.1"}, subject="1.1")
+    house.holding.events.retire()
+    house.seal()
+    [path] = house.files("packs/*/p/*/*.tar")
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"e/00000001.")
+    match trouble:
+        case "damaged":
+            data[at + 700] ^= 1
+        case "no key":
+            data[at + 11 + 27 : at + 11 + 30] = b"999"
+            header = data[at : at + 512]
+            header[148:156] = b" " * 8
+            data[at + 148 : at + 155] = b"%06o\0" % sum(header)
+        case _:
+            house.files("keys/*/dc1-n1-w0/*")[1].unlink()
+    path.write_bytes(data)
+    for each in house.files("index/hospital-a/*"):
+        each.unlink()
+    anew = house.again("dc1-n1-w2")
+
+    report = anew.holding.rebuilder().rebuild()
+
+    assert len(report.unreadable) == 1
+    with anew.holding.index.reader() as connection:
+        told = connection.execute("SELECT subject FROM fact").fetchall()
+    assert told == [("1.1",), ("1.1",)]

@@ -1,5 +1,6 @@
 """A damaged or missing pack is replaced by a copy that is what was sealed, and by no other."""
 
+import os
 import shutil
 
 import pytest
@@ -194,3 +195,27 @@ def test_who_had_the_damaged_file_open_reads_the_repaired_one(copied):
     repair(house, copy)
 
     assert house.recall(held) == houses.data_set(1, study=f"{houses.STUDY}1")
+
+
+@pytest.mark.parametrize("hostile", ["loop", "pipe", "folder", "link out"])
+def test_what_is_no_file_in_the_copy_costs_the_other_packs_nothing(copied, tmp_path, hostile):
+    house, copy = copied
+    paths = sorted((pack_of(house, 1), pack_of(house, 2)), key=lambda path: path.name)
+    for path in paths:
+        path.unlink()
+    house.holding.presence.check()
+    place = copy / paths[0].relative_to(house.root)
+    place.unlink()
+    match hostile:
+        case "loop":
+            place.symlink_to(place.name)
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+        case _:
+            place.symlink_to("/proc/self/mem")
+
+    done = repair(house, copy)
+
+    assert [each.repaired for each in done] == [False, True]

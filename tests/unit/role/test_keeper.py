@@ -173,7 +173,7 @@ def test_a_conflict_that_was_not_recorded_comes_again_with_its_alarm(archive, ke
         raise StorageFailed("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.holding.events, "record", full)
+        patch.setattr(house.holding.events, "record_of_held", full)
         keeper.tick()
     assert not keeper.health().healthy
     archive.clock.advance(60)
@@ -285,3 +285,18 @@ def test_what_a_crash_kept_from_being_published_is_removed_at_start(archive, kee
     keeper.tick()
 
     assert house.files("**/*.tmp") == []
+
+
+def test_a_damaged_block_with_an_erased_key_is_told_and_stops_no_other_duty(archive, keeper):
+    house = archive.houses[FIRST]
+    let_go(house)
+    keeper.tick()
+    house.holding.eraser.erase(houses.STUDY)
+    [block] = house.files("keys/*/dc1-n1-w0/*")
+    block.write_bytes(b"{")
+    archive.clock.advance(3600)
+    keeper.tick()
+    assert not keeper.health().healthy
+    rounds = keeper._looked_s[str(FIRST)]
+    keeper.tick()
+    assert keeper._looked_s[str(FIRST)] == rounds == archive.clock.monotonic_s()

@@ -79,6 +79,14 @@ def test_a_damaged_file_is_named_and_the_others_are_done(copy):
     assert path.name in done.failures[0]
 
 
+def test_a_file_that_its_disk_does_not_give_is_named_and_the_others_are_done(copy):
+    folder, own = copy
+    (folder / "epochs" / "a.age").mkdir()
+    done = recovery.readdress(Filesystem(folder), own, identity().recipient())
+    assert done.files == 2
+    assert "a.age" in done.failures[0]
+
+
 def test_a_folder_that_holds_no_keys_is_told(tmp_path):
     with pytest.raises(ConfigurationError, match=r"recovery\.recipient"):
         recovery.readdress(Filesystem(tmp_path), identity(), identity().recipient())

@@ -15,7 +15,7 @@ from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.survey import survey
-from harmoni.holdings.take_over import TakeOver
+from harmoni.holdings.take_over import TakeOver, as_logged
 from harmoni.index import (
     commitment,
     conflicts,
@@ -296,6 +296,9 @@ class Rebuilder:
             return
         with fresh.write() as connection:
             packs.opened(connection, pack_id, found.readme.kind)
+            if (record := self._logged.get(pack_id)) is not None:
+                # What it must be again: without this no copy can be compared with what was sealed.
+                packs.sealed(connection, as_logged(record))
             packs.set_state(connection, pack_id, PackState.DAMAGED)
             ingest.record(connection, found.instances, self._terms)
             ingest.record_facts(connection, found.facts(), self._terms)

@@ -17,6 +17,18 @@ from harmoni.sealing.pack import PackKind
 from harmoni.vault.layout import Layout
 
 
+def as_logged(record: SealRecord) -> packs.SealedPack:
+    """What a pack must be, by its record in the seal log."""
+    return packs.SealedPack(
+        pack_id=record.pack_id,
+        kind=PackKind(record.kind),
+        size_bytes=record.size_bytes,
+        sha256=record.sha256,
+        root=record.root,
+        sealed_at_ms=record.sealed_at_ms,
+    )
+
+
 class TakeOver:
     """One rebuild's.
 
@@ -53,17 +65,7 @@ class TakeOver:
             with fresh.write() as connection:
                 if packs.pack(connection, record.pack_id) is not None:
                     continue
-                packs.sealed(
-                    connection,
-                    packs.SealedPack(
-                        pack_id=record.pack_id,
-                        kind=PackKind(record.kind),
-                        size_bytes=record.size_bytes,
-                        sha256=record.sha256,
-                        root=record.root,
-                        sealed_at_ms=record.sealed_at_ms,
-                    ),
-                )
+                packs.sealed(connection, as_logged(record))
                 state = PackState.DAMAGED if self._is_there(record.pack_id) else PackState.MISSING
                 packs.set_state(connection, record.pack_id, state)
             if state is PackState.MISSING:
@@ -99,6 +101,10 @@ class TakeOver:
                     state = PackState.MISSING
                     self.missing.append(str(pack_id))
                 packs.set_state(connection, pack_id, state)
+            elif row.sealed is not None and _is_unsealed(connection, pack_id):
+                # Its tail cannot be read: what it must be stands in the old index.
+                packs.sealed(connection, row.sealed)
+                packs.set_state(connection, pack_id, PackState.DAMAGED)
             if row.state in packs.LET_GO or (
                 row.state is PackState.DAMAGED and self._is_there(pack_id)
             ):
@@ -114,3 +120,9 @@ class TakeOver:
         return self._files.exists(self._layout.sealed_pack(pack_id)) or self._files.exists(
             self._layout.open_pack(pack_id)
         )
+
+
+def _is_unsealed(connection: Connection, pack_id: PackId) -> bool:
+    """Whether an index knows a pack, but not what was sealed."""
+    row = packs.pack(connection, pack_id)
+    return row is not None and row.sealed is None and row.state is PackState.DAMAGED

@@ -1,6 +1,7 @@
 """A damaged or missing pack is replaced by a copy that is what was sealed, and by no other."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,40 @@ def test_a_missing_pack_comes_back_and_the_repair_is_an_event_that_a_rebuild_fin
         told = connection.execute("SELECT kind, body FROM fact").fetchall()
     assert [kind for kind, _ in told] == ["repair"]
     assert '"was": "missing"' in told[0][1]
+
+
+@pytest.mark.parametrize("logged", [True, False])
+@pytest.mark.parametrize("rescan", [False, True])
+def test_a_pack_whose_end_is_gone_can_be_repaired_after_a_rebuild(copied, logged, rescan):
+    house, copy = copied
+    path = pack_of(house, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3000])
+    if not logged:
+        house.holding.scrubber.verify(house.versions(1)[0].location.pack_id)
+        for log in filter(Path.is_file, house.files("log/**/*")):
+            log.unlink()
+    assert not house.holding.rebuilder(rescan=rescan).rebuild().sound
+
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    assert path.read_bytes() == whole
+    assert house.versions(1)[0].sound
+
+
+def test_a_pack_that_a_rescan_could_not_read_can_be_repaired(copied):
+    house, copy = copied
+    path = pack_of(house, 1)
+    whole = path.read_bytes()
+    damage(path, house.versions(1)[0].location.offset + 50)
+    assert not house.holding.rebuilder(rescan=True).rebuild().sound
+
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    assert path.read_bytes() == whole
+    assert house.versions(1)[0].sound
 
 
 def test_a_copy_that_is_damaged_itself_replaces_nothing(copied):

@@ -12,7 +12,7 @@ from typing import Final
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
-from harmoni.holdings.scrub import Scrubber, Verdict
+from harmoni.holdings.scrub import UNKNOWN, Scrubber, Verdict
 from harmoni.index import packs
 from harmoni.index.packs import PackState, SealedPack
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
@@ -96,8 +96,7 @@ class Repairer:
         with self._index.reader() as connection:
             row = packs.pack(connection, pack_id)
         if row is None or row.sealed is None:
-            why = "nobody knows its SHA-256 any more: neither the index nor the seal log"
-            return Repaired(pack_id=pack_id, repaired=False, why=why)
+            return Repaired(pack_id=pack_id, repaired=False, why=UNKNOWN)
         before = self._scrubber.verify(pack_id)
         if before.sound:
             return Repaired(pack_id=pack_id, repaired=True, why="it is whole again")

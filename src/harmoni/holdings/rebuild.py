@@ -31,6 +31,7 @@ from harmoni.index.packs import PackState
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance
+from harmoni.sealing import tail
 from harmoni.sealing.manifest import Manifest
 from harmoni.sealing.pack import PackKind
 from harmoni.vault import reader
@@ -85,6 +86,20 @@ def _scanned(file: File, contents: Manifest, keyring: Keyring) -> tuple[Instance
         if read is None or read.identity != listed.identity:
             raise Damaged(f"member {listed.location.sequence} is not what the manifest says")
     return tuple(found[listed.location] for listed in contents.instances)
+
+
+def _verified(file: File, footer: tail.Footer) -> bytes:
+    """The SHA-256 of a pack of which no log tells, if all of it is what its footer says.
+
+    Raises:
+        Damaged: it is not.
+    """
+    footer_offset = footer.pack_size - tail.FOOTER_FROM_END
+    running = reader.running_hash(file, footer_offset)
+    if running.digest() != footer.sha256:
+        raise Damaged("its bytes are not those that were sealed; use another copy")
+    running.update(file.read(footer_offset, tail.FOOTER_FROM_END))
+    return running.digest()
 
 
 @contextmanager
@@ -253,11 +268,7 @@ class Rebuilder:
             elif self._rescan:
                 instances = _scanned(file, contents, self._keyring)
             record = self._logged.get(pack_id)
-            sha256 = (
-                reader.running_hash(file, sealed.footer.pack_size).digest()
-                if record is None
-                else record.sha256
-            )
+            sha256 = _verified(file, sealed.footer) if record is None else record.sha256
         except (Damaged, NotHeld) as error:
             self._unreadable[name] = str(error)
             self._walk_damaged(fresh, file, pack_id)

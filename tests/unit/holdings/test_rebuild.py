@@ -224,6 +224,30 @@ def test_a_damaged_tail_costs_no_member(house):
         assert house.recall(house.versions(number)[0]) == houses.data_set(number)
 
 
+def test_without_index_and_log_a_damaged_member_is_found_and_does_not_count_as_sealed(house):
+    for number in (1, 2):
+        house.store(houses.data_set(number), number)
+    house.seal()
+    [path] = house.files("packs/hospital-a/p/*/*.tar")
+    path.chmod(0o600)
+    whole = path.read_bytes()
+    data = bytearray(whole)
+    data[house.versions(1)[0].location.offset + 600] ^= 1
+    path.write_bytes(data)
+    for name in house.files("log/hospital-a/dc1/*.json"):
+        name.unlink()
+    for name in house.files("index/hospital-a/*.sqlite*"):
+        name.unlink()
+    report = house.again("dc1-n1-cli").holding.rebuilder().rebuild()
+
+    assert [path.stem in each for each in report.unreadable] == [True]
+    assert not report.sound
+    assert house.recall(house.versions(2)[0]) == houses.data_set(2)
+    path.write_bytes(whole)
+    assert not house.again("dc1-n1-cli").holding.rebuilder().rebuild().unreadable
+    assert house.recall(house.versions(1)[0]) == houses.data_set(1)
+
+
 def test_a_flag_of_damage_survives_a_rebuild(house):
     for number in (1, 2):
         house.store(houses.data_set(number), number)

@@ -180,6 +180,7 @@ class Rebuilder:
                 was erased.
             OutOfResources, StorageFailed: the live index stays as it is.
         """
+        self._files.make_directory(self._layout.index)  # which may be lost with all in it
         with self._files.lock_file(self._layout.rebuild_lock), _no_cycles():
             return self._rebuild(progress)
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,19 @@ def test_a_lost_index_is_rebuilt_from_the_store(house):
     fresh = house.again("dc1-n1-cli")
 
     assert fresh.holding.rebuilder().rebuild().equal is None
+    assert before == digest(fresh)
+
+
+def test_an_index_is_rebuilt_when_its_folder_is_lost_too(house):
+    fill(house)
+    house.seal()
+    house.holding.events.retire()
+    house.finish()
+    before = digest(house)
+    shutil.rmtree(house.root / "index")
+    fresh = house.again("dc1-n1-cli")
+
+    assert fresh.holding.rebuilder().rebuild().sound
     assert before == digest(fresh)
 
 

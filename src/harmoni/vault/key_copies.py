@@ -10,9 +10,10 @@ quiet and sealed. A place that is behind or away is told, by the keeper's health
 The copy has the names of the original, below keys/<hospital>. The program never makes the place
 itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
 
-Limits: nothing in a copy is removed but what a rotation has replaced. A copy with a higher
-generation of a block than here is never overwritten; it says that the keys here are old. A place on
-a network mount that hangs instead of failing holds up the keeper: mount it so that it fails.
+Limits: what differs there is overwritten when the role starts, whichever of the two is the good
+one; only a lower generation of a block is never written over a higher one. Nothing in a copy is
+removed but what a rotation has replaced. A place on a network mount that hangs instead of failing
+holds up the keeper: mount it so that it fails.
 """
 
 from collections.abc import Iterator, Sequence
@@ -173,10 +174,13 @@ class KeyCopies:
                 try:
                     there = place.files.read(name)
                 except NotHeld:
-                    yield f"{name} is missing"
+                    yield f"{name} is missing: the role brings it within seconds of its next start"
                     continue
                 if there != data:
-                    yield f"{name} differs"
+                    yield (
+                        f"{name} differs: before the role starts again, which writes what is here "
+                        "over it, find out which of the two opens, and save both"
+                    )
         if folder != self._layout.keys:
             for name in place.files.names(folder):
                 if not name.startswith(".") and f"{folder}/{name}" not in here:
@@ -192,5 +196,5 @@ def _generation(data: bytes) -> int:
 
 
 def _told(path: Path, behind: Sequence[str]) -> str:
-    more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+    more = f" (and {len(behind) - 1} more)" if len(behind) > 1 else ""
     return f"the copy of the keys at {path} is not complete: {behind[0]}{more}"

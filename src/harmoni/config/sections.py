@@ -73,8 +73,7 @@ class KeysSection(Section):
         description="Directories that get a copy of every epoch key and key block within seconds, "
         "as keys/HOSPITAL below each; name two on other machines, so that there are three. Never "
         "one that holds custody.key or its backup. Each is made by you, below a mount point and "
-        "not the mount point itself, so that it is missing when nothing is mounted. Keep a backup "
-        "of keys besides: a key that goes bad here is copied over the good ones at the next start.",
+        "not the mount point itself, so that it is missing when nothing is mounted.",
     )
     erasure_horizon_days: float = Field(
         default=90.0,

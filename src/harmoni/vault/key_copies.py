@@ -10,13 +10,14 @@ quiet and sealed. A place that is behind or away is told, by the keeper's health
 The copy has the names of the original, below keys/<hospital>. The program never makes the place
 itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
 
-Limits: what differs there is overwritten when the role starts, whichever of the two is the good
-one; only a lower generation of a block is never written over a higher one. Nothing in a copy is
+Limits: what differs there is overwritten when the role starts, unless it is an epoch key that opens
+no more here, or a block of a lower generation than there. A block whose rows went bad in its own
+generation is not told from a good one. Nothing in a copy is
 removed but what a rotation has replaced. A place on a network mount that hangs instead of failing
 holds up the keeper: mount it so that it fails.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ from typing import Final
 from harmoni.backends.filesystem import Filesystem
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld
 from harmoni.sealing import keys
-from harmoni.vault.layout import REPLACED_SUFFIX, Layout
+from harmoni.vault.layout import EPOCH_SUFFIX, REPLACED_SUFFIX, Layout
 
 _NS_PER_MS: Final = 1_000_000
 
@@ -54,10 +55,18 @@ class KeyCopies:
         files: the store.
         layout: the hospital's names.
         places: directories that are there when they can be reached.
+        opens: whether an age file, such as an epoch key, opens at this site.
     """
 
-    def __init__(self, files: Filesystem, layout: Layout, places: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        files: Filesystem,
+        layout: Layout,
+        places: Sequence[Path],
+        opens: Callable[[bytes], bool],
+    ) -> None:
         self._files = files
+        self._opens = opens
         self._layout = layout
         self._places = [_Place(path) for path in places]
 
@@ -159,6 +168,8 @@ class KeyCopies:
         if there != data:
             if there is not None and _generation(there) > _generation(data):
                 return f"{name} is older here than there: restore it from there"
+            if there is not None and name.endswith(EPOCH_SUFFIX) and not self._opens(data):
+                return f"{name} does not open here, and another one is there: restore it from there"
             place.files.replace(name, data)
         place.stamps[name] = stamp
         return ""

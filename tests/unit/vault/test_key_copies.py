@@ -186,3 +186,21 @@ def test_a_copy_opens_what_was_stored_when_the_keys_here_are_lost(rig):
 
     fresh = rig.house.again()
     assert fresh.recall(fresh.versions()[0]) == houses.data_set()
+
+
+@pytest.mark.parametrize("at", [100, -1])
+def test_a_key_that_went_bad_here_is_not_written_over_a_good_one_there(rig, at):
+    rig.mint()
+    rig.copies.mirror()
+    [epoch] = (rig.house.root / "keys/hospital-a/epochs").iterdir()
+    data = bytearray(epoch.read_bytes())
+    good = bytes(data)
+    data[at] ^= 1
+    epoch.write_bytes(data)
+
+    assert ["restore it from there" in why for why in rig.copies.mirror().values()] == [True, True]
+    for place in rig.places:
+        assert (place / "keys/hospital-a/epochs" / epoch.name).read_bytes() == good
+    epoch.write_bytes(good)
+    assert rig.copies.mirror() == {}
+    assert all(map(rig.equal, rig.places))

@@ -56,7 +56,7 @@ def facts(value: object, *, json_wanted: bool) -> None:
     """Print one thing: a line per fact, or JSON.
 
     What is longer than a line, such as a key, follows on lines of its own, whole: a value that is
-    folded cannot be copied.
+    folded cannot be copied. Of a long list each follows on its own.
     """
     if json_wanted:
         as_json(value)
@@ -70,6 +70,8 @@ def facts(value: object, *, json_wanted: bool) -> None:
         title = name.replace("_", " ")
         if isinstance(item, str) and len(item) > _LONGEST_CELL:
             long.append((title, item))
+        elif isinstance(item, list) and len(text(item)) > _LONGEST_CELL:
+            long.append((title, "\n".join(map(str, item))))
         else:
             table.add_row(title, text(item))
     _paper().print(table)

@@ -34,6 +34,7 @@ def rebuild(
 ) -> None:
     """Make the index anew from packs and keys beside the live one, then swap.
 
+    Of a pack that the seal log knows only the end is read: `vault scrub` finds damage before it.
     With --rescan every instance is decrypted and read anew, so that attributes which an
     earlier version did not read, or read wrongly, can be found. It takes as long as reading
     all packs does. Exits with 1 when the new index differs from the one it replaced, or something

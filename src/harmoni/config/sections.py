@@ -70,10 +70,10 @@ class KeysSection(Section):
 
     copies: tuple[ConfiguredPath, ...] = Field(
         default=(),
-        description="Directories that get a copy of every epoch key and key block within seconds; "
-        "name two on other machines, so that there are three. Never one that holds custody.key or "
-        "its backup. Each is made by you, below a mount point and not the mount point itself, so "
-        "that it is missing when nothing is mounted.",
+        description="Directories that get a copy of every epoch key and key block within seconds, "
+        "as keys/HOSPITAL below each; name two on other machines, so that there are three. Never "
+        "one that holds custody.key or its backup. Each is made by you, below a mount point and "
+        "not the mount point itself, so that it is missing when nothing is mounted.",
     )
     erasure_horizon_days: float = Field(
         default=90.0,

@@ -258,7 +258,9 @@ class Holding:
     @cached_property
     def key_copies(self) -> KeyCopies:
         """The copies of the hospital's keys in other places; one keeper brings them there."""
-        return KeyCopies(self._site.files, self.layout, self._site.key_copies)
+        return KeyCopies(
+            self._site.files, self.layout, self._site.key_copies, self.keyring.identities.fits
+        )
 
     @cached_property
     def rotation(self) -> Rotation:

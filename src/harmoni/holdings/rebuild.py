@@ -15,7 +15,7 @@ from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.live_index import LiveIndex, create_index, make_live
 from harmoni.holdings.survey import survey
-from harmoni.holdings.take_over import TakeOver
+from harmoni.holdings.take_over import TakeOver, as_logged
 from harmoni.index import (
     commitment,
     conflicts,
@@ -33,6 +33,7 @@ from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.model.instance import Instance
 from harmoni.runtime.progress import Progress, unwatched
+from harmoni.sealing import tail
 from harmoni.sealing.manifest import Manifest
 from harmoni.sealing.pack import PackKind
 from harmoni.vault import reader
@@ -99,6 +100,20 @@ def _scanned(file: File, contents: Manifest, keyring: Keyring) -> tuple[Instance
                 " from another copy"
             )
     return tuple(found[listed.location] for listed in contents.instances)
+
+
+def _verified(file: File, footer: tail.Footer) -> bytes:
+    """The SHA-256 of a pack of which no log tells, if all of it is what its footer says.
+
+    Raises:
+        Damaged: it is not.
+    """
+    footer_offset = footer.pack_size - tail.FOOTER_FROM_END
+    running = reader.running_hash(file, footer_offset)
+    if running.digest() != footer.sha256:
+        raise Damaged("its bytes are not those that were sealed; use another copy")
+    running.update(file.read(footer_offset, tail.FOOTER_FROM_END))
+    return running.digest()
 
 
 @contextmanager
@@ -184,6 +199,7 @@ class Rebuilder:
             Damaged: a block with keys that were erased cannot be read; restore it, and run again.
             OutOfResources, StorageFailed: the live index stays as it is.
         """
+        self._files.make_directory(self._layout.index)  # which may be lost with all in it
         with self._files.lock_file(self._layout.rebuild_lock), _no_cycles():
             return self._rebuild(progress)
 
@@ -278,11 +294,7 @@ class Rebuilder:
             elif self._rescan:
                 instances = _scanned(file, contents, self._keyring)
             record = self._logged.get(pack_id)
-            sha256 = (
-                reader.running_hash(file, sealed.footer.pack_size).digest()
-                if record is None
-                else record.sha256
-            )
+            sha256 = _verified(file, sealed.footer) if record is None else record.sha256
         except (Damaged, NotHeld, StorageFailed) as error:
             self._unreadable[name] = str(error)
             self._walk_damaged(fresh, file, pack_id)
@@ -321,6 +333,9 @@ class Rebuilder:
             return
         with fresh.write() as connection:
             packs.opened(connection, pack_id, found.readme.kind)
+            if (record := self._logged.get(pack_id)) is not None:
+                # What it must be again: without this no copy can be compared with what was sealed.
+                packs.sealed(connection, as_logged(record))
             packs.set_state(connection, pack_id, PackState.DAMAGED)
             ingest.record(connection, found.instances, self._terms)
             ingest.record_facts(connection, found.facts(), self._terms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex
-from harmoni.holdings.scrub import Scrubber, Verdict
+from harmoni.holdings.scrub import UNKNOWN, Scrubber, Verdict
 from harmoni.index import packs
 from harmoni.index.packs import PackState, SealedPack
 from harmoni.model.errors import Damaged, HarmoniError, NotHeld, StorageFailed
@@ -94,11 +94,7 @@ class Repairer:
         with self._index.reader() as connection:
             row = packs.pack(connection, pack_id)
         if row is None or row.sealed is None:
-            why = (
-                "nobody knows its SHA-256 any more, neither the index nor the seal log: restore the"
-                " log from a copy, run `harmoni vault rebuild`, and repair again"
-            )
-            return Repaired(pack_id=pack_id, repaired=False, why=why)
+            return Repaired(pack_id=pack_id, repaired=False, why=UNKNOWN)
         # Left by a repair that was interrupted; there is one at a time.
         with suppress(NotHeld):
             self._files.remove(self._layout.repaired_pack(pack_id))

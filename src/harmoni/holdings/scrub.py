@@ -8,6 +8,7 @@ them, and `holdings/repair.py` puts a whole copy in the file's place.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings import listing, recall
@@ -27,6 +28,12 @@ from harmoni.vault import fixity, reader
 from harmoni.vault.fixity import Observe
 from harmoni.vault.keyring import Keyring
 from harmoni.vault.layout import Layout
+
+UNKNOWN: Final = (
+    "nobody knows its SHA-256 any more, neither the index nor the seal log: put another copy in the"
+    " place of its file by hand, and run `harmoni vault rebuild`"
+)
+"""What to do with a pack that cannot be compared with what was sealed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +135,7 @@ class Scrubber:
         """Verify every pack that is due, the one verified longest ago first.
 
         What was verified is noted pack by pack: after an interruption the next run goes on.
+        Packs that are known to be missing are told again each time, or found to be back.
 
         Args:
             wanted: what is due, when this is called.
@@ -139,10 +147,19 @@ class Scrubber:
             OutOfResources, StorageFailed: a result could not be noted.
         """
         pack_ids = self._due(wanted)
-        progress(0, len(pack_ids))
+        with self._index.reader() as connection:
+            missing = packs.packs_in(connection, PackState.MISSING)
+            damaged = packs.packs_in(connection, PackState.DAMAGED)
+        pack_ids += [row.pack_id for row in missing if row.sealed is not None]
+        unknown = [row for row in (*missing, *damaged) if row.sealed is None]
+        total = len(pack_ids) + len(unknown)
+        progress(0, total)
         for done, pack_id in enumerate(pack_ids, start=1):
             yield self.verify(pack_id, opens=opens(pack_id), observe=observe)
-            progress(done, len(pack_ids))
+            progress(done, total)
+        for done, row in enumerate(unknown, start=len(pack_ids) + 1):
+            yield self._unknown(row)
+            progress(done, total)
 
     def next(self, wanted: Due) -> PackId | None:
         """The pack that is due and was not verified for longest."""
@@ -255,6 +272,19 @@ class Scrubber:
             why=why,
             instances=tuple(each.sop_instance_uid for each in held),
             held_elsewhere=elsewhere,
+        )
+
+    def _unknown(self, row: PackRow) -> Verdict:
+        """Of a pack that is damaged or missing, and of which nothing tells what was sealed."""
+        with self._index.reader() as connection:
+            held = lookup.members(connection, row.pack_id)
+        return Verdict(
+            pack_id=row.pack_id,
+            state=row.state,
+            size_bytes=0,
+            opened=False,
+            why=UNKNOWN,
+            instances=tuple(each.sop_instance_uid for each in held if each.damaged),
         )
 
     def _can_be_recalled(self, held: Held) -> bool:

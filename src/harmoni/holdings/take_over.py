@@ -17,6 +17,18 @@ from harmoni.sealing.pack import PackKind
 from harmoni.vault.layout import Layout
 
 
+def as_logged(record: SealRecord) -> packs.SealedPack:
+    """What a pack must be, by its record in the seal log."""
+    return packs.SealedPack(
+        pack_id=record.pack_id,
+        kind=PackKind(record.kind),
+        size_bytes=record.size_bytes,
+        sha256=record.sha256,
+        root=record.root,
+        sealed_at_ms=record.sealed_at_ms,
+    )
+
+
 class TakeOver:
     """One rebuild's.
 
@@ -54,17 +66,7 @@ class TakeOver:
             unknown = [each for each in records if packs.pack(connection, each.pack_id) is None]
         for record in unknown:
             with fresh.write() as connection:
-                packs.sealed(
-                    connection,
-                    packs.SealedPack(
-                        pack_id=record.pack_id,
-                        kind=PackKind(record.kind),
-                        size_bytes=record.size_bytes,
-                        sha256=record.sha256,
-                        root=record.root,
-                        sealed_at_ms=record.sealed_at_ms,
-                    ),
-                )
+                packs.sealed(connection, as_logged(record))
                 state = PackState.DAMAGED if self._is_there(record.pack_id) else PackState.MISSING
                 packs.set_state(connection, record.pack_id, state)
             if state is PackState.MISSING:
@@ -86,6 +88,10 @@ class TakeOver:
             ]
             if packs.pack(connection, pack_id) is None:
                 self._note_unread(connection, row, is_there=is_there)
+            elif row.sealed is not None and _is_unsealed(connection, pack_id):
+                # Its tail cannot be read: what it must be stands in the old index.
+                packs.sealed(connection, row.sealed)
+                packs.set_state(connection, pack_id, PackState.DAMAGED)
             if row.state in packs.LET_GO or (row.state is PackState.DAMAGED and is_there):
                 packs.set_state(connection, pack_id, row.state)
             ingest.record(connection, [instance for _, instance in lost], self._terms)
@@ -122,3 +128,9 @@ def _facts(connection: Connection, pack_id: PackId) -> list[ingest.Fact]:
         )
         for sequence, kind, at_ms, subject, body in packs.facts(connection, pack_id)
     ]
+
+
+def _is_unsealed(connection: Connection, pack_id: PackId) -> bool:
+    """Whether an index knows a pack, but not what was sealed."""
+    row = packs.pack(connection, pack_id)
+    return row is not None and row.sealed is None and row.state is PackState.DAMAGED

@@ -37,7 +37,10 @@ def due(connection: Connection, wanted: Due, limit: int = -1) -> list[PackId]:
         # Two ranges of one index each; an OR would read the whole of it every second.
         for where, bound in (
             ("scrubbed_at_ms = 0 AND sealed_at_ms < ?", wanted.sealed_before_ms),
-            ("scrubbed_at_ms > 0 AND scrubbed_at_ms < ?", wanted.scrubbed_before_ms),
+            (
+                "scrubbed_at_ms > 0 AND scrubbed_at_ms < ? AND sealed_at_ms IS NOT NULL",
+                wanted.scrubbed_before_ms,
+            ),
         ):
             rows = connection.execute(
                 "SELECT max(scrubbed_at_ms, sealed_at_ms), pack_id FROM pack"  # noqa: S608 - ours

@@ -164,7 +164,7 @@ def repair(node: Node, hospital_id: str, source: Path) -> list[Repaired]:
 
     Raises:
         NotHeld: there is no such hospital.
-        ConfigurationError: there is no such directory, or it is the node's own.
+        ConfigurationError: there is no such directory, it is the node's own, or has no packs.
         Busy: another repair of this hospital runs.
         OutOfResources, StorageFailed: this disk does not take it; what was there is untouched.
     """
@@ -173,6 +173,11 @@ def repair(node: Node, hospital_id: str, source: Path) -> list[Repaired]:
         raise ConfigurationError(f"there is no directory {source}: mount the copy, or correct it")
     if source.samefile(node.settings.node.data):
         raise ConfigurationError(f"{source} is the data directory itself: name another copy of it")
+    if not (source / "packs").is_dir():
+        raise ConfigurationError(
+            f"{source} is no copy of a data directory, which has packs in it: name the directory "
+            "above packs, such as BACKUP/data"
+        )
     audit(node, Act.SECURITY_CONFIGURATION, hospital, "vault repair")
     holding = node.holding(hospital)
     copies = copy_below(Filesystem(source), holding.layout)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from harmoni.backends.filesystem import Filesystem
-from harmoni.model.errors import ConfigurationError, NotHeld
+from harmoni.model.errors import ConfigurationError, Damaged, NotHeld
 from harmoni.model.identifiers import SiteId
 from harmoni.sealing import age, keys
 from harmoni.vault.layout import Layout
@@ -119,6 +119,14 @@ class Identities:
             "was restored from before a rotation, or comes from another site; take it from another "
             "copy of the keys, or have it encrypted anew with the recovery identity"
         )
+
+    def fits(self, data: bytes) -> bool:
+        """Whether an age file is whole and opens with an identity of this site."""
+        try:
+            self.open(lambda identity: age.decrypt(data, identity))
+        except (Damaged, NotHeld):
+            return False
+        return True
 
     def _load(self) -> tuple[age.Identity, ...]:
         # The heir first: it takes the other's place, never the other way round.

@@ -13,14 +13,16 @@ stays beside them as <name>.replaced, and goes when every key block is there.
 The copy has the names of the original, below keys/<hospital>. The program never makes the place
 itself: what was not mounted must not look like an empty place. Nothing of custody is copied.
 
-Limits: nothing in a copy is removed but what a rotation has replaced, and the keys of indexes that
-an erasure has taken away. Of a copy that was half brought when a further rotation ended, some
-blocks open only when that is brought. A copy with a higher
-generation of a block than here is never overwritten; it says that the keys here are old. A place on
-a network mount that hangs instead of failing holds up the keeper: mount it so that it fails.
+Limits: what differs there is overwritten when the role starts, unless it is an epoch key that opens
+no more here, or a block of a lower generation than there, which says that the keys here are old. A
+block whose rows went bad in its own generation is not told from a good one. Nothing in a copy is
+removed but what a rotation has replaced, and the keys of indexes that an erasure has taken away. Of
+a copy that was half brought when a further rotation ended, some blocks open only when that is
+brought. A place on a network mount that hangs instead of failing holds up the keeper: mount it so
+that it fails.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -60,10 +62,18 @@ class KeyCopies:
         files: the store.
         layout: the hospital's names.
         places: directories that are there when they can be reached.
+        opens: whether an age file, such as an epoch key, opens at this site.
     """
 
-    def __init__(self, files: Filesystem, layout: Layout, places: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        files: Filesystem,
+        layout: Layout,
+        places: Sequence[Path],
+        opens: Callable[[bytes], bool],
+    ) -> None:
         self._files = files
+        self._opens = opens
         self._layout = layout
         self._places = [_Place(path) for path in places]
 
@@ -178,6 +188,8 @@ class KeyCopies:
         if there != data:
             if there is not None and _generation(there) > _generation(data):
                 return f"{name} is older here than there: restore it from there"
+            if there is not None and name.endswith(EPOCH_SUFFIX) and not self._opens(data):
+                return f"{name} does not open here, and another one is there: restore it from there"
             if there is not None:
                 self._keep_replaced(place, name, there)
             place.files.replace(name, data)
@@ -211,10 +223,13 @@ class KeyCopies:
                 try:
                     there = place.files.read(name)
                 except NotHeld:
-                    yield f"{name} is missing"
+                    yield f"{name} is missing: the role brings it within seconds of its next start"
                     continue
                 if there != data:
-                    yield f"{name} differs"
+                    yield (
+                        f"{name} differs: before the role starts again, which writes what is here "
+                        "over it, find out which of the two opens, and save both"
+                    )
         if folder != self._layout.keys:
             for name in place.files.names(folder):
                 if not name.startswith(".") and f"{folder}/{name}" not in here:
@@ -230,5 +245,5 @@ def _generation(data: bytes) -> int:
 
 
 def _told(path: Path, behind: Sequence[str]) -> str:
-    more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+    more = f" (and {len(behind) - 1} more)" if len(behind) > 1 else ""
     return f"the copy of the keys at {path} is not complete: {behind[0]}{more}"

@@ -94,3 +94,9 @@ def test_markup_in_a_value_is_shown_and_not_obeyed(capsys):
 def test_a_complaint_is_one_line(capsys):
     output.complain("first\nsecond")
     assert capsys.readouterr().err == "harmoni: first second\n"
+
+
+def test_of_a_long_list_each_has_a_line_of_its_own(capsys):
+    packs = [f"pack {number}: this is not a whole sealed pack; use another" for number in range(9)]
+    output.facts({"packs": 9, "unreadable": packs}, json_wanted=False)
+    assert capsys.readouterr().out.split("\n\nunreadable\n")[1].splitlines() == packs

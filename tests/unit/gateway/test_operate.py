@@ -223,11 +223,13 @@ def test_scrub_names_what_is_damaged_and_repair_brings_it_back_from_a_copy(
     assert harmoni(capsys, "vault", "scrub", *options)[0] == 0
 
 
-def test_a_copy_that_is_the_data_directory_itself_or_is_not_there_is_refused(
+def test_a_copy_that_is_the_data_directory_itself_or_none_is_refused(
     centre, gateway, tmp_path, capsys
 ):
     options = ("--config", centre.houses[0].config_path, "--hospital", "hospital-a")
-    for source in (gateway.house.files.path(""), tmp_path / "nothing"):
+    above = tmp_path / "backup"
+    (above / "data/packs").mkdir(parents=True)
+    for source in (gateway.house.files.path(""), tmp_path / "nothing", above):
         code, _, err = harmoni(capsys, "vault", "repair", "--from", source, *options)
         assert code != 0
         assert str(source).rstrip("/") in err

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_a_lost_index_is_rebuilt_from_the_store(house):
     fresh = house.again("dc1-n1-cli")
 
     assert fresh.holding.rebuilder().rebuild().equal is None
+    assert before == digest(fresh)
+
+
+def test_an_index_is_rebuilt_when_its_folder_is_lost_too(house):
+    fill(house)
+    house.seal()
+    house.holding.events.retire()
+    house.finish()
+    before = digest(house)
+    shutil.rmtree(house.root / "index")
+    fresh = house.again("dc1-n1-cli")
+
+    assert fresh.holding.rebuilder().rebuild().sound
     assert before == digest(fresh)
 
 
@@ -224,6 +238,30 @@ def test_a_damaged_tail_costs_no_member(house):
     assert len(report.unreadable) == 1
     for number in (1, 2):
         assert house.recall(house.versions(number)[0]) == houses.data_set(number)
+
+
+def test_without_index_and_log_a_damaged_member_is_found_and_does_not_count_as_sealed(house):
+    for number in (1, 2):
+        house.store(houses.data_set(number), number)
+    house.seal()
+    [path] = house.files("packs/hospital-a/p/*/*.tar")
+    path.chmod(0o600)
+    whole = path.read_bytes()
+    data = bytearray(whole)
+    data[house.versions(1)[0].location.offset + 600] ^= 1
+    path.write_bytes(data)
+    for name in house.files("log/hospital-a/dc1/*.json"):
+        name.unlink()
+    for name in house.files("index/hospital-a/*.sqlite*"):
+        name.unlink()
+    report = house.again("dc1-n1-cli").holding.rebuilder().rebuild()
+
+    assert [path.stem in each for each in report.unreadable] == [True]
+    assert not report.sound
+    assert house.recall(house.versions(2)[0]) == houses.data_set(2)
+    path.write_bytes(whole)
+    assert not house.again("dc1-n1-cli").holding.rebuilder().rebuild().unreadable
+    assert house.recall(house.versions(1)[0]) == houses.data_set(1)
 
 
 def test_a_flag_of_damage_survives_a_rebuild(house):

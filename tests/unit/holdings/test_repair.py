@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,40 @@ def test_a_pack_is_never_replaced_without_an_event_though_the_repair_was_cut_sho
     assert done.repaired
     with house.holding.index.reader() as connection:
         assert connection.execute("SELECT kind FROM fact").fetchall() == [("repair",)]
+
+
+@pytest.mark.parametrize("logged", [True, False])
+@pytest.mark.parametrize("rescan", [False, True])
+def test_a_pack_whose_end_is_gone_can_be_repaired_after_a_rebuild(copied, logged, rescan):
+    house, copy = copied
+    path = pack_of(house, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3000])
+    if not logged:
+        house.holding.scrubber.verify(house.versions(1)[0].location.pack_id)
+        for log in filter(Path.is_file, house.files("log/**/*")):
+            log.unlink()
+    assert not house.holding.rebuilder(rescan=rescan).rebuild().sound
+
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    assert path.read_bytes() == whole
+    assert house.versions(1)[0].sound
+
+
+def test_a_pack_that_a_rescan_could_not_read_can_be_repaired(copied):
+    house, copy = copied
+    path = pack_of(house, 1)
+    whole = path.read_bytes()
+    damage(path, house.versions(1)[0].location.offset + 50)
+    assert not house.holding.rebuilder(rescan=True).rebuild().sound
+
+    [done] = repair(house, copy)
+
+    assert done.repaired
+    assert path.read_bytes() == whole
+    assert house.versions(1)[0].sound
 
 
 def test_a_copy_that_is_damaged_itself_replaces_nothing(copied):

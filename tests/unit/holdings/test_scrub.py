@@ -62,6 +62,42 @@ def test_a_missing_pack_is_noted_with_all_its_instances(house):
     assert house.versions(1)[0].pack_state is PackState.MISSING
 
 
+def test_a_missing_pack_is_told_by_every_run_until_it_is_back(house):
+    pack_id, path = sealed(house, 1, 2)
+    whole = path.read_bytes()
+    path.unlink()
+    house.clock.advance(60)
+    now_ms = house.clock.now_ms()
+    wanted = Due(scrubbed_before_ms=now_ms, sealed_before_ms=now_ms)
+    for _ in range(2):
+        [verdict] = house.holding.scrubber.run(wanted)
+
+        assert (verdict.pack_id, verdict.state) == (pack_id, PackState.MISSING)
+    path.write_bytes(whole)
+    [verdict] = house.holding.scrubber.run(wanted)
+
+    assert verdict.sound
+
+
+def test_a_damaged_pack_of_which_nobody_knows_what_was_sealed_is_told_by_every_run(house):
+    pack_id, path = sealed(house, 1, 2)
+    path.write_bytes(path.read_bytes()[:-3000])
+    house.holding.scrubber.verify(pack_id)
+    for name in house.files("log/**/*.json"):
+        name.unlink()
+    for name in house.files("index/**/*.sqlite*"):
+        name.unlink()
+    assert not house.again().holding.rebuilder().rebuild().sound
+    house.clock.advance(60)
+    now_ms = house.clock.now_ms()
+    wanted = Due(scrubbed_before_ms=now_ms, sealed_before_ms=now_ms)
+
+    [verdict] = house.again().holding.scrubber.run(wanted)
+
+    assert (verdict.pack_id, verdict.state) == (pack_id, PackState.DAMAGED)
+    assert "by hand" in verdict.why
+
+
 @pytest.mark.parametrize("cut_bytes", [1, 512, 4096])
 def test_a_pack_that_was_cut_is_damaged(house, cut_bytes):
     pack_id, path = sealed(house, 1)

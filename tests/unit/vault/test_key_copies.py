@@ -57,7 +57,9 @@ def test_what_a_crash_left_half_brought_goes_with_the_next_round(rig):
     rig.copies.mirror()
     left = rig.places[0] / "keys/hospital-a/epochs/.a.0123456789abcdef.tmp"
     left.touch()
-    fresh = KeyCopies(rig.house.site.files, rig.house.holding.layout, rig.places)
+    holding = rig.house.holding
+    opens = holding.keyring.identities.fits
+    fresh = KeyCopies(rig.house.site.files, holding.layout, rig.places, opens)
 
     assert fresh.mirror() == {}
     assert not left.exists()
@@ -198,3 +200,21 @@ def test_a_copy_opens_what_was_stored_when_the_keys_here_are_lost(rig):
 
     fresh = rig.house.again()
     assert fresh.recall(fresh.versions()[0]) == houses.data_set()
+
+
+@pytest.mark.parametrize("at", [100, -1])
+def test_a_key_that_went_bad_here_is_not_written_over_a_good_one_there(rig, at):
+    rig.mint()
+    rig.copies.mirror()
+    [epoch] = (rig.house.root / "keys/hospital-a/epochs").iterdir()
+    data = bytearray(epoch.read_bytes())
+    good = bytes(data)
+    data[at] ^= 1
+    epoch.write_bytes(data)
+
+    assert ["restore it from there" in why for why in rig.copies.mirror().values()] == [True, True]
+    for place in rig.places:
+        assert (place / "keys/hospital-a/epochs" / epoch.name).read_bytes() == good
+    epoch.write_bytes(good)
+    assert rig.copies.mirror() == {}
+    assert all(map(rig.equal, rig.places))

@@ -38,7 +38,8 @@ class Rig:
 
     def copies(self):
         """As a keeper that has just started."""
-        return KeyCopies(self.site.files, self.holding.layout, [self.place])
+        opens = self.holding.keyring.identities.fits
+        return KeyCopies(self.site.files, self.holding.layout, [self.place], opens)
 
     def bring_and_stop_everywhere(self):
         """Bring what is new, stopped after each act once; at the end all of it is there."""

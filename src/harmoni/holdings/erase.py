@@ -15,7 +15,7 @@ Who may erase is not decided here: no command reaches this.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -25,14 +25,15 @@ from harmoni.evidence.seal_log import SealRecord
 from harmoni.holdings import listing
 from harmoni.holdings.events import EventRecorder
 from harmoni.holdings.live_index import LiveIndex, drop_replaced
+from harmoni.holdings.proven_keys import ProvenKeys
 from harmoni.holdings.survey import survey
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.database import Connection
 from harmoni.index.packs import PackRow, PackState
-from harmoni.model.errors import Busy, Damaged, NotHeld, StorageFailed
+from harmoni.model.errors import Busy, Damaged, NotHeld, Refused, StorageFailed
 from harmoni.model.identifiers import PackId
 from harmoni.runtime.clock import Clock
-from harmoni.sealing import event, pack
+from harmoni.sealing import event
 from harmoni.sealing.pack import PackKind
 from harmoni.sealing.tombstone import (
     SALT_BYTES,
@@ -91,6 +92,7 @@ class Eraser:
         self._files = files
         self._layout = layout
         self._keyring = keyring
+        self._keys = ProvenKeys(files, layout, keyring)
         self._index = index
         self._events = events
         self._clock = clock
@@ -106,6 +108,7 @@ class Eraser:
 
         Raises:
             NotHeld: nothing of it is here.
+            Refused: another study lies in one of its packs; nothing was erased.
             Busy: a pack with something of it is still being written, or a rotation of keys runs:
                 nothing was erased; try again when it is sealed, or over.
             Damaged, OutOfResources, StorageFailed: before the tombstone nothing was erased; after
@@ -193,10 +196,10 @@ class Eraser:
 
     def _keys_that_are_back(self, tombstone: Tombstone) -> set[str]:
         """The keys that a tombstone could not name, by packs that are there, or whole, again."""
-        found = {self._key_of(each.pack_id) for each in tombstone.packs if not each.key_id}
+        found = {self._keys.of_pack(each.pack_id) for each in tombstone.packs if not each.key_id}
         for each in tombstone.events:
             if not each.key_id:
-                keys_of = self._event_keys(each.pack_id, tombstone.is_of)
+                keys_of = self._keys.of_events(each.pack_id, tombstone.is_of)
                 found.add(keys_of.get(each.sequence, ""))
         return found - {""}
 
@@ -212,9 +215,16 @@ class Eraser:
                     f"pack {row.pack_id} with something of the study is still being written; erase"
                     " the study when it is sealed, in some minutes"
                 )
+        for row in rows:
+            if erasures.holds_others(connection, row.pack_id, study_instance_uid):
+                raise Refused(
+                    f"pack {row.pack_id} holds another study as well, whose key would go with it:"
+                    " report this"
+                )
         salt = os.urandom(SALT_BYTES)
         keys_of = {
-            pack_id: self._event_keys(pack_id, study_instance_uid.__eq__) for pack_id in of_events
+            pack_id: self._keys.of_events(pack_id, study_instance_uid.__eq__)
+            for pack_id in of_events
         }
         return Tombstone(
             study_hash=hash_of(study_instance_uid, salt),
@@ -232,7 +242,7 @@ class Eraser:
         )
 
     def _erased_pack(self, connection: Connection, row: PackRow) -> ErasedPack:
-        key_id = self._key_of(row.pack_id)
+        key_id = self._keys.of_pack(row.pack_id)
         if not key_id:
             key_id = str(erasures.eviction_body(connection, row.pack_id).get("key", ""))
         sealed = None
@@ -244,68 +254,6 @@ class Eraser:
                 sealed_at_ms=row.sealed.sealed_at_ms,
             )
         return ErasedPack(pack_id=row.pack_id, key_id=key_id, sealed=sealed)
-
-    def _key_of(self, pack_id: PackId) -> str:
-        """The id of the key that opens a pack; "" when its file is missing or does not tell.
-
-        What README and public table say counts for nothing before it opens a member: a flipped bit
-        would destroy the key of another study, and leave this one's.
-        """
-        with suppress(NotHeld), reader.open_file(self._files, self._layout, pack_id) as file:
-            named = set()
-            with suppress(Damaged):
-                named.add(reader.read_readme(file).key_id)
-            with suppress(Damaged):
-                named.add(reader.read_tail(file)[1].public.key_id)
-            for key_id in sorted(named):
-                if self._opens(file, pack_id, key_id):
-                    return key_id
-        return ""
-
-    def _opens(self, file: File, pack_id: PackId, key_id: str) -> bool:
-        """Whether a key opens the beginning of some instance of a pack."""
-        for member in reader.walk(file):
-            name = pack.parse_name(member.name)
-            if name is None or name.kind is not pack.Kind.INSTANCE:
-                continue
-            try:
-                next(self._plaintext(file, pack_id, member, name, key_id))
-            except Damaged:
-                continue
-            except NotHeld:
-                return False
-            return True
-        return False
-
-    def _event_keys(self, pack_id: PackId, is_of: Callable[[str], bool]) -> dict[int, str]:
-        """The key of each event in a pack that has such a subject, as far as it opens it."""
-        keys_of = {}
-        with suppress(NotHeld), reader.open_file(self._files, self._layout, pack_id) as file:
-            for member in reader.walk(file):
-                name = pack.parse_name(member.name)
-                if name is None or name.key_id is None:
-                    continue
-                with suppress(Damaged, NotHeld):
-                    runs = self._plaintext(file, pack_id, member, name, name.key_id)
-                    if is_of(event.Event.decode(b"".join(runs)).subject):
-                        keys_of[name.sequence] = name.key_id
-        return keys_of
-
-    def _plaintext(
-        self, file: File, pack_id: PackId, member: reader.Member, name: pack.MemberName, key_id: str
-    ) -> Iterator[bytearray]:
-        return reader.open_member(
-            file,
-            offset=member.offset,
-            size_bytes=member.size_bytes,
-            data_key=self._keyring.data_key(key_id),
-            associated_data=pack.associated_data(
-                kind=name.kind,
-                hospital=self._layout.hospital,
-                pack_id=pack_id,
-                sequence=name.sequence,
-            ),
-        )
 
     def _stored_tombstones(self, logged: Mapping[PackId, SealRecord]) -> Iterator[Tombstone]:
         """Every tombstone in the store; what cannot be read is for the rebuild to report."""

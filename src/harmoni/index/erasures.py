@@ -8,7 +8,7 @@ takes it for damaged, or asks another site for it.
 import json
 
 from harmoni.index import patients
-from harmoni.index.attributes import uid_hash, unpack_uid
+from harmoni.index.attributes import pack_uid, uid_hash, unpack_uid
 from harmoni.index.database import Connection
 from harmoni.index.packs import PackState
 from harmoni.model.identifiers import PackId
@@ -34,6 +34,16 @@ def events_about(connection: Connection, study_instance_uid: str) -> list[tuple[
         (study_instance_uid,),
     )
     return [(PackId(pack_id), int(sequence)) for pack_id, sequence in rows]
+
+
+def holds_others(connection: Connection, pack_id: PackId, study_instance_uid: str) -> bool:
+    """Whether a pack has instances of another study, as none of ours has."""
+    row = connection.execute(
+        "SELECT 1 FROM instance JOIN series USING (series_no) JOIN study USING (study_no)"
+        " WHERE pack_no = (SELECT pack_no FROM pack WHERE pack_id = ?) AND study.uid <> ? LIMIT 1",
+        (pack_id.value, pack_uid(study_instance_uid)),
+    ).fetchone()
+    return row is not None
 
 
 def eviction_body(connection: Connection, pack_id: PackId) -> dict[str, object]:

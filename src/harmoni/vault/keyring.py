@@ -168,7 +168,7 @@ class Keyring:
         rows: dict[str, set[int]] = {}
         for key_id in map(keys.KeyId.parse, key_ids):
             rows.setdefault(key_id.block, set()).add(key_id.row)
-        destroyed, damaged = 0, []
+        destroyed, damaged, folders = 0, [], set()
         for block_id, unwanted in rows.items():
             with self._lock, self.identities.locked():
                 gone: set[int] = set()
@@ -176,6 +176,7 @@ class Keyring:
                 for name in self._names_of_block(block_id):
                     try:
                         gone |= self._erase_rows(name, unwanted)
+                        folders.add(name.rpartition("/")[0])
                     except NotHeld:
                         continue
                     except Damaged as error:
@@ -184,6 +185,9 @@ class Keyring:
                 if gone:
                     self._blocks.pop(block_id, None)
                     destroyed += len(gone)
+        for folder in folders:
+            # What an earlier call replaced may not have come to be durable.
+            self._files.sync_directory(folder)
         if damaged:
             raise Damaged(damaged[0])
         return destroyed

@@ -11,8 +11,9 @@ from harmoni.dicom.commitment_data import Reference
 from harmoni.holdings import let_go
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.index import erasures, ingest, packs
+from harmoni.index.attributes import uid_hash
 from harmoni.index.packs import PackState
-from harmoni.model.errors import Busy, Damaged, Erased, NotHeld, StorageFailed
+from harmoni.model.errors import Busy, Damaged, Erased, NotHeld, Refused, StorageFailed
 from harmoni.vault.keyring import Keyring
 
 OTHER = f"{houses.STUDY}.77"
@@ -513,3 +514,38 @@ def test_a_commitment_that_is_answered_after_the_erasure_names_nothing_of_it(tmp
 
 def referenced(number):
     return Reference(sop_class_uid=houses.CT, sop_instance_uid=houses.uid(number))
+
+
+def test_an_erasure_that_is_called_again_makes_what_the_first_replaced_durable(
+    tmp_path, monkeypatch
+):
+    house = two_studies(tmp_path)
+    real, flushed = Filesystem.sync_directory, []
+
+    def fails(self, name):
+        if name.startswith("keys/") and "/dc1-n1-w0" in name:
+            raise StorageFailed("planted")
+        real(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Filesystem, "sync_directory", fails)
+        with pytest.raises(StorageFailed):
+            house.holding.eraser.erase(houses.STUDY)
+    monkeypatch.setattr(
+        Filesystem, "sync_directory", lambda self, name: (flushed.append(name), real(self, name))
+    )
+    house.holding.eraser.reapply()
+    assert house.holding.layout.writer_keys(house.site.writer) in flushed
+
+
+def test_a_pack_that_holds_another_study_too_is_not_erased(tmp_path):
+    house = two_studies(tmp_path)
+    with house.holding.index.write() as connection:
+        connection.execute(
+            "UPDATE instance SET sequence = 99,"
+            " pack_no = (SELECT pack_no FROM pack WHERE pack_id = ?) WHERE sop_hash = ?",
+            (str(pack_of(house, 1)), uid_hash(houses.uid(3))),
+        )
+    with pytest.raises(Refused, match="another study"):
+        house.holding.eraser.erase(houses.STUDY)
+    assert readable(house, 1) == [houses.data_set(1)]

@@ -230,12 +230,17 @@ def _write(out: Path, texts: Sequence[str], recipient: age.Recipient) -> list[st
 
 def _show(texts: Sequence[str]) -> None:
     """One share after another on a screen that is cleared between two."""
+    _await_enter("Enter shows the first share: ")  # before anything goes into a pipe or a log
     for text in texts:
         print(f"{_CLEAR}{text}")
-        try:
-            input("Written down and compared? Enter clears the screen: ")
-        except EOFError:
-            raise ConfigurationError(
-                "nobody is at the keyboard to write the shares down: run --show at a terminal"
-            ) from None
+        _await_enter("Written down and compared? Enter clears the screen: ")
     print(_CLEAR, end="")
+
+
+def _await_enter(prompt: str) -> None:
+    try:
+        input(prompt)
+    except EOFError:
+        raise ConfigurationError(
+            "nobody is at the keyboard to write the shares down: run --show at a terminal"
+        ) from None

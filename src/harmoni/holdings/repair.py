@@ -101,16 +101,23 @@ class Repairer:
         before = self._scrubber.verify(pack_id)
         if before.sound:
             return Repaired(pack_id=pack_id, repaired=True, why="it is whole again")
+        if before.key_fails:
+            return Repaired(pack_id=pack_id, repaired=False, why=before.why)
+        return self._mend(row.sealed, before, source, label)
+
+    def _mend(self, sealed: SealedPack, before: Verdict, source: Source, label: str) -> Repaired:
+        """Put a whole copy in the place of a pack that is damaged or missing."""
+        pack_id = sealed.pack_id
         try:
             copy = source(pack_id)
         except (NotHeld, StorageFailed) as error:
             return Repaired(pack_id=pack_id, repaired=False, why=str(error))
         try:
             with copy as file:
-                self._take(file, row.sealed)
+                self._take(file, sealed)
         except (Damaged, NotHeld) as error:
             return Repaired(pack_id=pack_id, repaired=False, why=str(error))
-        self._record(row.sealed, before, label)
+        self._record(sealed, before, label)
         self._put_in_place(pack_id)
         after = self._scrubber.verify(pack_id, opens=True)
         if not after.sound:

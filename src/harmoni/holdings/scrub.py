@@ -55,11 +55,13 @@ class Verdict:
     """How many of them are held in another pack here as well."""
     members: tuple[str, ...] = ()
     """The members that differ, by the pack's own table of hashes, which needs no key."""
+    key_fails: bool = False
+    """Its bytes are what was sealed, and its key does not open: it is the key that is wrong."""
 
     @property
     def sound(self) -> bool:
         """Whether nothing is wrong with it."""
-        return self.state is PackState.SEALED or self.state in packs.LET_GO
+        return not self.key_fails and (self.state is PackState.SEALED or self.state in packs.LET_GO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,8 @@ class Scrubber:
             opened = None
             try:
                 why = _what_differs(file, row.sealed, observe)
+                if opens and not why and (key_why := self._why_no_key(file)):
+                    return self._note_key(row, key_why)
                 if opens and not why:
                     opened = _Opened(
                         listing.read(file, self._keyring).manifest, survey(file, self._keyring)
@@ -211,6 +215,30 @@ class Scrubber:
             if not why:
                 return self._note_whole(row, opened)
             return self._note_damaged(row, file, why, opened=opens)
+
+    def _why_no_key(self, file: File) -> str:
+        """Why the key of a pack that is what was sealed cannot be had, or ""."""
+        key_id = reader.read_readme(file).key_id
+        try:
+            self._keyring.data_key(key_id)
+        except (Damaged, NotHeld) as error:
+            return f"the pack is what was sealed, its key is not: {error}"
+        return ""
+
+    def _note_key(self, row: PackRow, why: str) -> Verdict:
+        """Say that a key fails; whole copies of the pack would not help, nor would a re-send."""
+        with self._index.write() as connection:
+            if (gone := _let_go(connection, row.pack_id)) is not None:
+                return _verdict(row, gone)
+            if row.state is PackState.SEALED:
+                scrubbing.note(connection, row.pack_id, self._clock.now_ms())
+            held = lookup.members(connection, row.pack_id)
+        return replace(
+            _verdict(row, row.state),
+            why=why,
+            key_fails=True,
+            instances=tuple(each.sop_instance_uid for each in held),
+        )
 
     def _due(self, wanted: Due, limit: int = -1) -> list[PackId]:
         with self._index.reader() as connection:

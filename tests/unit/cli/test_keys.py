@@ -71,6 +71,7 @@ def test_a_share_is_shown_at_a_time_and_cleared_away(capsys, tmp_path, kept, mon
     screens = []
     monkeypatch.setattr("builtins.input", lambda _: screens.append(capsys.readouterr().out))
     assert app.main(["keys", "init", "--identity", str(kept), "--show"]) == 0
+    assert screens.pop(0) == ""  # asked before anything is shown
     assert len(screens) == 5
     assert all("\033[2J" in screen for screen in screens)
     assert list(tmp_path.iterdir()) == [kept]
@@ -82,6 +83,17 @@ def test_a_share_is_shown_at_a_time_and_cleared_away(capsys, tmp_path, kept, mon
     code, out, _ = keys(capsys, "recover", *typed, "--json")
     assert code == 0
     assert json.loads(out)["recipient"] == identity.recipient().to_string()
+
+
+def test_without_a_keyboard_not_even_the_first_share_is_shown(capsys, kept, monkeypatch):
+    def ends(_):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ends)
+    code, out, err = keys(capsys, "init", "--identity", kept, "--show")
+    assert code == 2
+    assert out == ""
+    assert "nobody is at the keyboard" in err
 
 
 def test_a_rehearsal_writes_nothing(capsys, tmp_path, kept):

@@ -170,7 +170,7 @@ def test_a_pack_that_nobody_can_open_any_more_is_found_when_it_is_opened(house, 
     monkeypatch.setattr(house.holding.keyring, "data_key", lost)
     verdict = house.holding.scrubber.verify(pack_id, opens=True)
 
-    assert verdict.why == "the key block is gone"
+    assert "its key is not: the key block is gone" in verdict.why
     assert verdict.instances == (houses.uid(1),)
 
 
@@ -288,3 +288,36 @@ def test_a_pack_that_is_back_by_its_length_alone_is_scrubbed_before_others(house
         assert (
             scrubbing.oldest_ms(connection) == packs.pack(connection, pack_id).sealed.sealed_at_ms
         )
+
+
+def test_a_key_that_fails_is_told_as_such_and_costs_no_pack_its_good_name(house, tmp_path):
+    pack_id, _ = sealed(house, 1)
+    block = house.files("keys/hospital-a/dc1-n1-w0/*")[0]
+    away = block.rename(tmp_path / "away")
+    fresh = house.again()
+    verdict = fresh.holding.scrubber.verify(pack_id, opens=True)
+
+    assert not verdict.sound
+    assert verdict.key_fails
+    assert "key" in verdict.why
+    assert house.versions(1)[0].sound
+    away.rename(block)
+    assert fresh.holding.scrubber.verify(pack_id, opens=True).sound
+
+
+def test_a_damaged_pack_whose_key_fails_is_not_repaired_before_the_key_is_back(house, tmp_path):
+    pack_id, path = sealed(house, 1)
+    whole = path.read_bytes()
+    houses.flip(path, house.versions(1)[0].location.offset + 100)
+    house.holding.scrubber.verify(pack_id)
+    path.write_bytes(whole)
+    block = house.files("keys/hospital-a/dc1-n1-w0/*")[0]
+    away = block.rename(tmp_path / "away")
+    fresh = house.again()
+    [done] = fresh.holding.repairer.run(lambda _: pytest.fail("no copy is needed"), "the copy")
+
+    assert not done.repaired
+    assert "its key is not" in done.why
+    away.rename(block)
+    [done] = fresh.holding.repairer.run(lambda _: pytest.fail("no copy is needed"), "the copy")
+    assert done.repaired

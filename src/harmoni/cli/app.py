@@ -118,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result: object = app(given, prog_name="harmoni", standalone_mode=False)
     except TyperException as error:
-        output.complain(f"{error.format_message()} See harmoni --help.")
+        met = getattr(error, "ctx", None)  # where in the tree of commands, if it came so far
+        command = "harmoni" if met is None else met.command_path
+        output.complain(f"{error.format_message()} See {command} --help.")
         return WRONG_USE
     except HarmoniError as error:
         if "--debug" in given:

@@ -178,3 +178,8 @@ def test_version_is_printed(capsys):
     code, out, _ = run(capsys, "--version")
     assert code == 0
     assert re.fullmatch(r"harmoni \S+\n", out)
+
+
+def test_wrong_use_names_the_help_of_that_very_command(capsys):
+    assert app.main(["vault", "scrub"]) == 2
+    assert "See harmoni vault scrub --help." in capsys.readouterr().err

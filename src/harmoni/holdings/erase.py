@@ -165,7 +165,8 @@ class Eraser:
             The packs of instances that were erased.
 
         Raises:
-            Busy, Damaged, OutOfResources, StorageFailed: as `reapply`.
+            Busy: a rotation of keys runs; run it again.
+            OutOfResources, StorageFailed: some may be left; run it again.
         """
         tombstones = list(self._stored_tombstones(logged))
         with suppress(Damaged):  # a block that cannot be read opens nothing

@@ -196,7 +196,6 @@ class Rebuilder:
         Raises:
             Busy: another rebuild of this hospital runs, or a rotation of its keys after something
                 was erased.
-            Damaged: a block with keys that were erased cannot be read; restore it, and run again.
             OutOfResources, StorageFailed: the live index stays as it is.
         """
         self._files.make_directory(self._layout.index)  # which may be lost with all in it

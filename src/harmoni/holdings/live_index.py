@@ -126,13 +126,16 @@ def make_live(files: Filesystem, layout: Layout, index_id: str) -> None:
 def drop_replaced(files: Filesystem, layout: Layout) -> None:
     """Destroy every index database but the live one, and first its key.
 
-    A rebuild leaves the one that it replaced, with everything that is erased later.
+    A rebuild leaves the one that it replaced, with everything that is erased later. Where nothing
+    says which one is live, none goes.
 
     Args:
         files: the store.
         layout: the hospital's names; the caller holds its lock of rebuilds.
     """
     live = files.read(layout.current_index).decode("ascii", "replace").strip()
+    if not (_is_of_index(f"{live}.") and files.exists(layout.index_database(live))):
+        return
     for folder in (layout.index_keys, layout.index):
         gone = [
             name for name in files.names(folder) if _is_of_index(name) and not _is_of(name, live)

@@ -10,6 +10,7 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.dicom.commitment_data import Reference
 from harmoni.holdings import let_go
 from harmoni.holdings.commit import CommitmentPolicy
+from harmoni.holdings.live_index import drop_replaced
 from harmoni.index import erasures, ingest, packs
 from harmoni.index.attributes import uid_hash
 from harmoni.index.packs import PackState
@@ -549,3 +550,13 @@ def test_a_pack_that_holds_another_study_too_is_not_erased(tmp_path):
     with pytest.raises(Refused, match="another study"):
         house.holding.eraser.erase(houses.STUDY)
     assert readable(house, 1) == [houses.data_set(1)]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"nonsense", b"01ARZ3NDEKTSV4RRFFQ69G5FAV"])
+def test_no_index_goes_where_nothing_says_which_one_is_live(tmp_path, damaged):
+    house = two_studies(tmp_path)
+    layout = house.holding.layout
+    before = house.files("index/*/*.sqlite") + house.files("keys/*/index/*")
+    house.site.files.replace(layout.current_index, damaged)
+    drop_replaced(house.site.files, layout)
+    assert house.files("index/*/*.sqlite") + house.files("keys/*/index/*") == before != []

@@ -227,8 +227,8 @@ class KeyCopies:
                     continue
                 if there != data:
                     yield (
-                        f"{name} differs: before the role starts again, which writes what is here "
-                        "over it, find out which of the two opens, and save both"
+                        f"{name} differs: save both, and find out which of the two opens, before "
+                        "the role starts again and writes what is here over it, if that opens"
                     )
         if folder != self._layout.keys:
             for name in place.files.names(folder):

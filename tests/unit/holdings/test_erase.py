@@ -12,7 +12,7 @@ from harmoni.holdings import let_go
 from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.holdings.live_index import drop_replaced
 from harmoni.index import erasures, ingest, packs
-from harmoni.index.attributes import uid_hash
+from harmoni.index.attributes import pack_uid, uid_hash
 from harmoni.index.packs import PackState
 from harmoni.model.errors import Busy, Damaged, Erased, NotHeld, Refused, StorageFailed
 from harmoni.vault.keyring import Keyring
@@ -91,18 +91,42 @@ def test_a_tombstone_does_not_name_the_study_but_knows_it(tmp_path):
     house.holding.eraser.erase(houses.STUDY)
     with house.holding.index.reader() as connection:
         [(body,)] = connection.execute("SELECT body FROM fact WHERE kind = 'tombstone'").fetchall()
-        tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table'"
-        ).fetchall()
-        rows = [
-            repr(tuple(row))
-            for (name,) in tables
-            for row in connection.execute(f"SELECT * FROM {name}").fetchall()
-        ]
     assert houses.STUDY not in body
-    assert not any("PLANTED" in row or houses.uid(1) in row for row in rows)
     assert house.holding.eraser.erased_at_ms(houses.STUDY) == now_ms
     assert house.holding.eraser.erased_at_ms(OTHER) is None
+
+
+def values(house):
+    """Every value in every table of the index."""
+    with house.holding.index.reader() as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return [
+            value
+            for (name,) in tables.fetchall()
+            for row in connection.execute(f"SELECT * FROM {name}").fetchall()
+            for value in row
+        ]
+
+
+def test_no_value_in_the_index_tells_of_an_erased_study(tmp_path):
+    house = two_studies(tmp_path)
+    house.holding.commitments.accept("PACS", "1.9", [referenced(1)])
+    house.holding.commitments.resolve_all()
+    house.holding.commitments.answered("PACS", "1.9")
+    seal(house)
+    uids = (houses.STUDY, houses.SERIES, houses.uid(1))
+    traces = {*uids, *map(pack_uid, uids), uid_hash(houses.uid(1))}
+    before = values(house)
+    # Each is there in some form: a trace that never is could not be missed.
+    assert houses.STUDY in before
+    assert {pack_uid(houses.STUDY), pack_uid(houses.SERIES), pack_uid(houses.uid(1))} <= set(before)
+    assert {houses.uid(1), uid_hash(houses.uid(1))} <= set(before)
+    assert any(b"PLANTED" in value for value in before if isinstance(value, bytes))
+    house.holding.eraser.erase(houses.STUDY)
+    after = values(house)
+    assert not traces & set(after)
+    assert not any(b"PLANTED" in value for value in after if isinstance(value, bytes))
+    assert not any("PLANTED" in value for value in after if isinstance(value, str))
 
 
 def test_the_erasure_is_complete_after_the_horizon(tmp_path):

@@ -170,6 +170,22 @@ class File:
                 data += more
         return data
 
+    def read_into(self, memory: memoryview, offset: int) -> None:
+        """Fill memory that the caller holds: new memory for every read costs more than the read.
+
+        Raises:
+            Damaged: the file ends before that.
+        """
+        taken = 0
+        with translated("read", self.name):
+            while taken < len(memory):
+                count = os.preadv(self._descriptor, [memory[taken:]], offset + taken)
+                if count == 0:
+                    raise Damaged(
+                        f"{self.name} ends at {offset + taken}, wanted {offset + len(memory)}"
+                    )
+                taken += count
+
     def size_bytes(self) -> int:
         """The file's length now."""
         with translated("measure", self.name):

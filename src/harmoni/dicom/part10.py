@@ -111,7 +111,7 @@ def read_prefix(data: bytes | bytearray | memoryview) -> FileMeta:
             name the transfer syntax. Such a file can only be sent by an association.
     """
     start = _start(bytes(data[: _PREAMBLE_BYTES + len(_MAGIC)]))
-    head = bytes(data[: MAX_PREFIX_BYTES + 1])
+    head = memoryview(data)[: MAX_PREFIX_BYTES + 1]
     values: dict[int, bytes] = {}
     position = start
     while (header := _meta_element(head, position)) is not None:
@@ -121,7 +121,7 @@ def read_prefix(data: bytes | bytearray | memoryview) -> FileMeta:
                 f"element {header.tag:08X} of the file meta information is cut off or longer than "
                 f"{MAX_PREFIX_BYTES} bytes; the file is incomplete or none of DICOM"
             )
-        values[header.tag] = head[header.value_position : position]
+        values[header.tag] = bytes(head[header.value_position : position])
     if position > MAX_PREFIX_BYTES:
         raise InvalidInput(
             f"the file meta information has more than {MAX_PREFIX_BYTES} bytes; it is refused"
@@ -139,7 +139,7 @@ def read_prefix(data: bytes | bytearray | memoryview) -> FileMeta:
         transfer_syntax_uid=transfer_syntax_uid,
         private_information=values.get(_PRIVATE_INFORMATION) if ours else None,
         dataset_offset=position,
-        prefix=head[:position],
+        prefix=bytes(head[:position]),
     )
 
 
@@ -156,7 +156,7 @@ def _start(head: bytes) -> int:
     )
 
 
-def _meta_element(head: bytes, position: int) -> ElementHeader | None:
+def _meta_element(head: memoryview, position: int) -> ElementHeader | None:
     """The header of the next element of group 0002; None when the group ends here."""
     if head[position : position + 2] != struct.pack("<H", _META_GROUP):
         return None

@@ -86,7 +86,7 @@ class ProvenKeys:
 
     def _plaintext(
         self, file: File, pack_id: PackId, member: reader.Member, name: pack.MemberName, key_id: str
-    ) -> Iterator[bytearray]:
+    ) -> Iterator[memoryview]:
         return reader.open_member(
             file,
             offset=member.offset,

@@ -46,7 +46,7 @@ def data_set(packs: reader.PackReader, hospital: HospitalId, held: Held) -> Iter
             sequence=location.sequence,
         ),
     ):
-        chunk = memoryview(run)[skip:]
+        chunk = run[skip:]
         skip = max(0, skip - len(run))
         digest.update(chunk)
         if kept:

@@ -163,7 +163,7 @@ class Repairer:
         )
 
 
-def _runs(source: File, size_bytes: int) -> Iterator[bytes]:
+def _runs(source: File, size_bytes: int) -> Iterator[memoryview]:
     """All of a copy; where its disk fails, another pack's copy may be whole.
 
     Raises:

@@ -105,7 +105,7 @@ def _binding(kind: pack.Kind, found: Survey, pack_id: PackId, sequence: int) -> 
 
 
 def _encrypted(
-    encryptor: streaming.Encryptor, plaintext: Iterator[bytearray]
+    encryptor: streaming.Encryptor, plaintext: Iterator[memoryview]
 ) -> Iterator[bytearray]:
     for run in plaintext:
         out = bytearray()

@@ -155,7 +155,7 @@ class Spill:
             self._pack = self._packs.enter_alone()
             self._begin()
             for run in plaintext:
-                self.take(memoryview(run))
+                self.take(run)
         finally:
             part.close()
             self._packs.remove_part(former.writer.pack_id, sequence)

@@ -67,6 +67,7 @@ def survey(file: File, keyring: Keyring) -> Survey:
     readme = reader.read_readme(file)
     found = Survey(readme=readme)
     data_key = keyring.data_key(readme.key_id)
+    memory = reader.RunMemory()
     for member in reader.walk(file):
         name = pack.parse_name(member.name)
         if member.name == pack.README_NAME:
@@ -76,7 +77,7 @@ def survey(file: File, keyring: Keyring) -> Survey:
         place = Location(readme.pack_id, name.sequence, member.offset, member.size_bytes)
         try:
             if name.kind is pack.Kind.INSTANCE:
-                instance, sha256 = open_instance(file, readme, place, data_key)
+                instance, sha256 = open_instance(file, readme, place, data_key, memory)
                 found.instances.append(instance)
             else:
                 key_id = name.key_id or readme.key_id
@@ -104,7 +105,11 @@ def survey(file: File, keyring: Keyring) -> Survey:
 
 
 def open_instance(
-    file: File, readme: pack.Readme, place: Location, data_key: bytes
+    file: File,
+    readme: pack.Readme,
+    place: Location,
+    data_key: bytes,
+    memory: reader.RunMemory | None = None,
 ) -> tuple[Instance, bytes]:
     """Open one member and learn everything about its instance from its own bytes.
 
@@ -127,6 +132,7 @@ def open_instance(
             sequence=place.sequence,
         ),
         observe=ciphertext_hash.update,
+        memory=memory,
     )
     first = next(runs)
     try:
@@ -138,7 +144,7 @@ def open_instance(
         raise Damaged(f"{file.name}, member {place.sequence} has a file meta that is not ours")
     told = provenance.decode(meta.private_information)
     scanner = Scanner(syntax)
-    digest, size_bytes = _read_data_set(memoryview(first)[meta.dataset_offset :], runs, scanner)
+    digest, size_bytes = _read_data_set(first[meta.dataset_offset :], runs, scanner)
     instance = Instance(
         sop_class_uid=meta.sop_class_uid,
         sop_instance_uid=meta.sop_instance_uid,
@@ -153,7 +159,7 @@ def open_instance(
 
 
 def _read_data_set(
-    first: memoryview, rest: Iterable[bytearray], scanner: Scanner
+    first: memoryview, rest: Iterable[memoryview], scanner: Scanner
 ) -> tuple[bytes, int]:
     digest = hashlib.sha256(first)
     scanner.feed(first)

@@ -87,14 +87,19 @@ _VERSIONS, _ = statements.compiled(
     )
 )
 
+_ANY_VERSION: Final = "SELECT 1 FROM instance WHERE sop_hash = ? LIMIT 1"
+
 _MEMBERS, _ = statements.compiled(_HELD.where(pack.c.pack_id == "").order_by(instance.c.sequence))
 
 
 def versions(connection: Connection, sop_instance_uid: str) -> list[Held]:
     """Every copy of a SOP Instance, lowest (pack id, sequence) first; empty if none is held."""
-    rows = connection.execute(
-        _VERSIONS, (uid_hash(sop_instance_uid), pack_uid(sop_instance_uid))
-    ).fetchall()
+    sop_hash = uid_hash(sop_instance_uid)
+    # Almost everything that is stored is new, and the join opens a page of every table. After each
+    # commit of the writer, pages are decrypted anew.
+    if connection.execute(_ANY_VERSION, (sop_hash,)).fetchone() is None:
+        return []
+    rows = connection.execute(_VERSIONS, (sop_hash, pack_uid(sop_instance_uid))).fetchall()
     return [_held(row) for row in rows]
 
 

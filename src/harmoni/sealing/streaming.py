@@ -328,20 +328,39 @@ class Decryptor:
         Raises:
             Damaged: one of them fails, or there is none; nothing of the run may be used.
         """
+        out = bytearray(len(ciphertext))
+        with memoryview(out) as room:
+            size_bytes = self.open_run_into(first, ciphertext, room)
+        del out[size_bytes:]
+        return out
+
+    def open_run_into(self, first: int, ciphertext: Buffer, out: memoryview) -> int:
+        """Like `open_run`, into memory that the caller holds.
+
+        Args:
+            first: the number of the first segment.
+            ciphertext: as for `open_run`.
+            out: writable, at least as long as `ciphertext`. Its content is undefined after an
+                error and must not be used.
+
+        Returns:
+            The number of bytes of plaintext.
+
+        Raises:
+            Damaged: see `open_run`.
+        """
         view = memoryview(ciphertext)
         if not view:
             raise Damaged(f"an encrypted member ends before segment {first}; use another copy")
         end = self.segment_range(first)[0] + len(view)
         count = -(-end // SEGMENT_BYTES) - first
-        out = bytearray(max(0, len(view) - count * TAG_BYTES))
-        with memoryview(out) as room:
-            taken = filled = 0
-            for segment in range(first, first + count):
-                length = min(self.segment_range(segment)[1], len(view) - taken)
-                stop = filled + max(0, length - TAG_BYTES)
-                self.open_into(segment, view[taken : taken + length], room[filled:stop])
-                taken, filled = taken + length, stop
-        return out
+        taken = filled = 0
+        for segment in range(first, first + count):
+            length = min(self.segment_range(segment)[1], len(view) - taken)
+            stop = filled + max(0, length - TAG_BYTES)
+            self.open_into(segment, view[taken : taken + length], out[filled:stop])
+            taken, filled = taken + length, stop
+        return filled
 
 
 def decrypt(ciphertext: Buffer, *, data_key: bytes, associated_data: bytes) -> bytearray:

@@ -87,6 +87,17 @@ def read_tail(file: File) -> tuple[tail.Footer, tail.ParsedTail]:
     return footer, tail.parse_tail(file.read(start, size_bytes - start), footer)
 
 
+class RunMemory:
+    """What runs are read and opened in, for whoever opens many members one after the other.
+
+    New memory for each costs more than to read and to open it: the kernel clears every page.
+    """
+
+    def __init__(self) -> None:
+        self.ciphertext = memoryview(bytearray(_RUN_BYTES))
+        self.plaintext = memoryview(bytearray(_RUN_BYTES))
+
+
 def open_member(
     file: File,
     *,
@@ -94,8 +105,9 @@ def open_member(
     size_bytes: int,
     data_key: bytes,
     associated_data: bytes,
-    observe: Callable[[bytes], object] | None = None,
-) -> Iterator[bytearray]:
+    observe: Callable[[memoryview], object] | None = None,
+    memory: RunMemory | None = None,
+) -> Iterator[memoryview]:
     """The plaintext of a member, in runs of up to 512 KiB, each authenticated before it is given.
 
     Args:
@@ -105,16 +117,19 @@ def open_member(
         data_key: of the pack, or of the event.
         associated_data: what the member must be bound to.
         observe: is shown the ciphertext of each run, in order, before it is opened.
+        memory: where runs are read and opened; each run is then valid until the next is asked for.
+            Without it each run has memory of its own.
 
     Raises:
         Damaged: a segment fails; nothing of its run was given.
     """
     decryptor = None
     for start in range(0, max(size_bytes, 1), _RUN_BYTES):
-        run = file.read(offset + start, min(_RUN_BYTES, size_bytes - start))
+        length = min(_RUN_BYTES, size_bytes - start)
+        ciphertext = _some(memory.ciphertext if memory else None, length)
+        file.read_into(ciphertext, offset + start)
         if observe is not None:
-            observe(run)
-        ciphertext = memoryview(run)
+            observe(ciphertext)
         if decryptor is None:
             decryptor = streaming.Decryptor(
                 data_key=data_key,
@@ -123,18 +138,30 @@ def open_member(
                 ciphertext_size=size_bytes,
             )
             ciphertext = ciphertext[streaming.HEADER_BYTES :]
-        yield decryptor.open_run(start // streaming.SEGMENT_BYTES, ciphertext)
+        room = _some(memory.plaintext if memory else None, length)
+        filled = decryptor.open_run_into(start // streaming.SEGMENT_BYTES, ciphertext, room)
+        yield room[:filled]
 
 
-def runs(file: File, offset: int, size_bytes: int) -> Iterator[bytes]:
+def _some(memory: memoryview | None, size_bytes: int) -> memoryview:
+    return memoryview(bytearray(size_bytes)) if memory is None else memory[:size_bytes]
+
+
+def runs(file: File, offset: int, size_bytes: int) -> Iterator[memoryview]:
     """A stretch of a file as it lies there, in runs of up to 512 KiB, nothing of it verified.
+
+    Yields:
+        The runs; each is valid until the next is asked for.
 
     Raises:
         Damaged: the file ends before the stretch does.
         StorageFailed: the disk does not give some byte of it.
     """
+    memory = memoryview(bytearray(min(size_bytes, _RUN_BYTES)))
     for start in range(offset, offset + size_bytes, _RUN_BYTES):
-        yield file.read(start, min(_RUN_BYTES, offset + size_bytes - start))
+        run = memory[: offset + size_bytes - start]
+        file.read_into(run, start)
+        yield run
 
 
 def running_hash(file: File, size_bytes: int) -> tail.Hash:

@@ -9,6 +9,7 @@ An acknowledged member that does not verify is never cut: an instance is flagged
 pack with such an event is reported and left as it is.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -110,7 +111,7 @@ class Sealer:
             A file that is no pack of ours is named as well.
         """
         finished, failures = [], {}
-        now_s = self._clock.monotonic_s()
+        parts: dict[PackId, list[str]] = {}
         for name in self._files.names(self._layout.open_packs):
             try:
                 pack_id = PackId(name.removeprefix(".").partition(".")[0])
@@ -119,30 +120,43 @@ class Sealer:
                 continue
             if name.endswith(NEW_SUFFIX):
                 self._drop_abandoned(pack_id)
-            if name.endswith(_OF_A_PACK):
+            elif name.endswith(_OF_A_PACK):
                 self._drop_orphan(name, pack_id)
-            if not name.endswith(PACK_SUFFIX):
-                continue
-            trouble = self._troubles.get(pack_id)
-            if trouble is not None and now_s < trouble.again_s:
-                failures[str(pack_id)] = trouble.why
-                continue
-            try:
-                done = self.finish(pack_id)
-            except HarmoniError as error:
-                tries = 1 if trouble is None else trouble.tries + 1
-                pause_s = 0.0 if tries == 1 else min(_LONGEST_PAUSE_S, 2.0**tries)
-                trouble = _Trouble(f"{error.code} {error}", tries, now_s + pause_s)
-                self._troubles[pack_id] = trouble
-                failures[str(pack_id)] = trouble.why
-            else:
-                self._troubles.pop(pack_id, None)
-                if done is not None:
+            if name.endswith(PART_SUFFIX):
+                # Before its pack's own name, by the order of names.
+                parts.setdefault(pack_id, []).append(name)
+            if name.endswith(PACK_SUFFIX):
+                done = self._try(pack_id, parts.get(pack_id, ()))
+                if isinstance(done, _Trouble):
+                    failures[str(pack_id)] = done.why
+                elif done is not None:
                     finished.append(done)
         return finished, failures
 
-    def finish(self, pack_id: PackId) -> Finished | None:
+    def _try(self, pack_id: PackId, parts: Sequence[str]) -> Finished | _Trouble | None:
+        """Finish a pack, unless it gave trouble and its pause is not over."""
+        now_s = self._clock.monotonic_s()
+        trouble = self._troubles.get(pack_id)
+        if trouble is not None and now_s < trouble.again_s:
+            return trouble
+        try:
+            done = self.finish(pack_id, parts)
+        except HarmoniError as error:
+            tries = 1 if trouble is None else trouble.tries + 1
+            pause_s = 0.0 if tries == 1 else min(_LONGEST_PAUSE_S, 2.0**tries)
+            trouble = _Trouble(f"{error.code} {error}", tries, now_s + pause_s)
+            self._troubles[pack_id] = trouble
+            return trouble
+        self._troubles.pop(pack_id, None)
+        return done
+
+    def finish(self, pack_id: PackId, parts: Sequence[str] = ()) -> Finished | None:
         """Finish one pack; None if somebody else holds it or has finished it.
+
+        Args:
+            pack_id: which one.
+            parts: the part files beside it. Without a writer they hold nothing that was
+                acknowledged, and their room may be what is missing.
 
         Raises:
             Damaged: nothing of it can be read although rows say that it was acknowledged, or a
@@ -157,7 +171,9 @@ class Sealer:
         with file:
             if not file.lock() or not self._files.exists(name):
                 return None
-            self._drop_parts(pack_id)
+            for part in parts:
+                with suppress(NotHeld):
+                    self._files.remove(f"{self._layout.open_packs}/{part}")
             # A pack that is in the log was flushed whole: it is moved, whatever failed later.
             fenced = self._files.exists(self._layout.fenced(pack_id))
             fenced = fenced and self._log.find(pack_id) is None
@@ -417,12 +433,6 @@ class Sealer:
         """What a crash left of a pack that is moved or gone: a mark, whole or not, or a part."""
         if not self._files.exists(self._layout.open_pack(pack_id)):
             with suppress(NotHeld):
-                self._files.remove(f"{self._layout.open_packs}/{name}")
-
-    def _drop_parts(self, pack_id: PackId) -> None:
-        """Part files of a pack without a writer hold nothing that was acknowledged."""
-        for name in self._files.names(self._layout.open_packs):
-            if name.startswith(f"{pack_id}.") and name.endswith(PART_SUFFIX):
                 self._files.remove(f"{self._layout.open_packs}/{name}")
 
 

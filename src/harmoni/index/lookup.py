@@ -81,6 +81,23 @@ _HELD: Final = select(
     .join(transfer_syntax)
     .join(origin)
 )
+
+
+def other_copies() -> ColumnElement[bool]:
+    """A column for statements on `instance`: whether its UID has other copies (or its hash has)."""
+    other = instance.alias("other")
+    return exists(
+        select(other.c.sop_hash).where(
+            other.c.sop_hash == instance.c.sop_hash,
+            or_(
+                other.c.series_no != instance.c.series_no,
+                other.c.pack_no != instance.c.pack_no,
+                other.c.sequence != instance.c.sequence,
+            ),
+        )
+    )
+
+
 _VERSIONS, _ = statements.compiled(
     _HELD.where(instance.c.sop_hash == 0, instance.c.sop_uid == b"").order_by(
         pack.c.pack_id, instance.c.sequence
@@ -90,6 +107,9 @@ _VERSIONS, _ = statements.compiled(
 _ANY_VERSION: Final = "SELECT 1 FROM instance WHERE sop_hash = ? LIMIT 1"
 
 _MEMBERS, _ = statements.compiled(_HELD.where(pack.c.pack_id == "").order_by(instance.c.sequence))
+_MEMBERS_WITH_OTHER_COPIES, _ = statements.compiled(
+    _HELD.where(pack.c.pack_id == "", other_copies()).order_by(instance.c.sequence)
+)
 
 
 def versions(connection: Connection, sop_instance_uid: str) -> list[Held]:
@@ -110,8 +130,7 @@ def members(connection: Connection, pack_id: PackId) -> list[Held]:
 
 def members_with_other_copies(connection: Connection, pack_id: PackId) -> list[Held]:
     """The rows of one pack whose SOP Instance UID has other copies, too (or its hash has)."""
-    statement = _HELD.where(pack.c.pack_id == pack_id.value, other_copies())
-    rows = statements.run(connection, statement.order_by(instance.c.sequence)).fetchall()
+    rows = connection.execute(_MEMBERS_WITH_OTHER_COPIES, (pack_id.value,)).fetchall()
     return [_held(row) for row in rows]
 
 
@@ -192,21 +211,6 @@ def _named_alike(connection: Connection, query: Query, copy: Held) -> list[Held]
         if each.study_instance_uid == copy.study_instance_uid
         and (whole_study or each.series_instance_uid == copy.series_instance_uid)
     ]
-
-
-def other_copies() -> ColumnElement[bool]:
-    """A column for statements on `instance`: whether its UID has other copies (or its hash has)."""
-    other = instance.alias("other")
-    return exists(
-        select(1).where(
-            other.c.sop_hash == instance.c.sop_hash,
-            or_(
-                other.c.series_no != instance.c.series_no,
-                other.c.pack_no != instance.c.pack_no,
-                other.c.sequence != instance.c.sequence,
-            ),
-        )
-    )
 
 
 def _held(row: Row) -> Held:

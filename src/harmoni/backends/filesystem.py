@@ -244,11 +244,16 @@ class Filesystem:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._root_text = str(root)
         self._settled: set[str] = set()
 
     def path(self, name: str) -> Path:
         """The real path of a name, for libraries that open files themselves (the index)."""
         return self._root / name
+
+    def _at(self, name: str) -> str:
+        """The same as text: joining paths costs more than most calls of the kernel."""
+        return f"{self._root_text}/{name}"
 
     def create(self, name: str) -> File:
         """Create a file that must not exist. Its name is durable after `sync_directory`.
@@ -258,7 +263,7 @@ class Filesystem:
         """
         with translated("create", name):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            return self._opened(os.open(self._root / name, flags, 0o600), name)
+            return self._opened(os.open(self._at(name), flags, 0o600), name)
 
     def open(self, name: str, *, writable: bool = False) -> File:
         """Open an existing file.
@@ -270,7 +275,7 @@ class Filesystem:
             flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
             # Somebody's pipe under one of our names must not hold us up; means nothing to a file.
             flags |= os.O_NONBLOCK
-            return self._opened(os.open(self._root / name, flags), name)
+            return self._opened(os.open(self._at(name), flags), name)
 
     def read(self, name: str) -> bytes:
         """A whole small file."""
@@ -290,7 +295,7 @@ class Filesystem:
         """
         with translated("lock", name):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            file = self._opened(os.open(self._root / name, flags, 0o600), name)
+            file = self._opened(os.open(self._at(name), flags, 0o600), name)
         with file:
             if not file.lock(wait=wait):
                 raise Busy(f"{name} is locked by another process; wait until it has ended")
@@ -338,17 +343,17 @@ class Filesystem:
             AlreadyHeld: the new name exists.
         """
         with translated("publish", new):
-            os.link(self._root / old, self._root / new)
+            os.link(self._at(old), self._at(new))
 
     def rename(self, old: str, new: str) -> None:
         """Rename; durable after `sync_directory` of both folders."""
         with translated("rename", old):
-            os.rename(self._root / old, self._root / new)
+            os.rename(self._at(old), self._at(new))
 
     def remove(self, name: str) -> None:
         """Remove a file; durable after `sync_directory` of its folder."""
         with translated("remove", name):
-            os.unlink(self._root / name)
+            os.unlink(self._at(name))
 
     def make_directory(self, name: str) -> None:
         """Make a folder and its parents, each durable before this returns.
@@ -366,7 +371,7 @@ class Filesystem:
     def sync_directory(self, name: str) -> None:
         """Make the names in a folder durable."""
         with translated("flush the folder", name or "."):
-            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(self._at(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
@@ -376,7 +381,7 @@ class Filesystem:
         """The names in a folder, sorted; empty when there is no such folder."""
         with translated("list", folder):
             try:
-                return sorted(os.listdir(self._root / folder))
+                return sorted(os.listdir(self._at(folder)))
             except FileNotFoundError:
                 return []
 
@@ -384,7 +389,7 @@ class Filesystem:
         """Whether a file or folder of that name is there now."""
         with translated("look for", name):
             try:
-                os.lstat(self._root / name)
+                os.lstat(self._at(name))
             except (FileNotFoundError, NotADirectoryError):
                 return False
         return True
@@ -392,13 +397,13 @@ class Filesystem:
     def stamp(self, name: str) -> tuple[int, int]:
         """What changes whenever a file is put in the place of another: inode and change time."""
         with translated("stat", name):
-            state = os.stat(self._root / name)
+            state = os.stat(self._at(name))
             return state.st_ino, state.st_ctime_ns
 
     def size_bytes(self, name: str) -> int:
         """The length of a file."""
         with translated("measure", name):
-            return os.stat(self._root / name).st_size
+            return os.stat(self._at(name)).st_size
 
     def is_writable(self) -> bool:
         """Whether this process may make files in the root: rights, and how it is mounted."""
@@ -426,7 +431,7 @@ class Filesystem:
         """Make one folder, not durable yet; False when it is there already."""
         with translated("make the folder", name):
             try:
-                os.mkdir(self._root / name, 0o700)
+                os.mkdir(self._at(name), 0o700)
             except FileExistsError:
                 return False
         return True

@@ -48,8 +48,11 @@ class LiveIndex:
     def write(self, *, durable: bool = False) -> Iterator[Connection]:
         """A write transaction on the live database; see `Database.write`."""
         while True:
-            database = self.database()
+            database = self._database
+            if database is None or database.fenced:
+                database = self.database()
             with database.write(durable=durable) as connection:
+                # Looked at under its lock: whoever swaps holds that.
                 if database is self.database():
                     yield connection
                     return

@@ -22,6 +22,7 @@ TICK_S: Final = 1.0
 """The longest single wait in the kernel; deadlines and requests to end are looked at in between."""
 
 _SHORTEST_WAIT_S: Final = 0.001  # a socket timeout of 0 would mean non-blocking
+_NEARLY: Final = 0.9
 _MAX_BUFFERS: Final = 1024  # IOV_MAX on Linux
 _TLS_WRITE_BYTES: Final = 256 * 1024
 _TLS_RECORD_BYTES: Final = 16 * 1024
@@ -183,9 +184,9 @@ class Transport:
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
     def _limit_waits(self, wait_s: float) -> None:
-        # Each change costs a system call, so the usual wait is always the same.
+        # Each change costs a system call, so what is nearly the same wait stays the same.
         timeout_s = max(_SHORTEST_WAIT_S, wait_s)
-        if timeout_s != self._timeout_s:
+        if not self._timeout_s * _NEARLY <= timeout_s <= self._timeout_s:
             self._connection.settimeout(timeout_s)
             self._timeout_s = timeout_s
 

@@ -7,21 +7,25 @@ says otherwise is said here for everybody who calls. Nothing below src/ can do t
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from harmoni.archive import app
 from harmoni.archive.site import ArchiveSite
-from harmoni.config import load_archive
-from harmoni.dicom.pdu import AssociateRQ
-from harmoni.net import server
+from harmoni.config import ArchiveConfig, load_archive
+from harmoni.dicom.pdu import AssociateRQ, ProposedContext
+from harmoni.net import client, server
+from harmoni.net.driver import Channel
 from harmoni.net.peer import PeerFacts
 from harmoni.net.tls import CertificateFacts
+from harmoni.policy.access import Peer
 from harmoni.role import process
+from harmoni.role.handlers import Retrieving, alarm_in
 from harmoni.role.process import Program
 from harmoni.role.trail import AuditDoor
-from harmoni.role.worker import Worker
+from harmoni.role.worker import Acts, Worker
 from harmoni.runtime import log
 from harmoni.runtime.clock import SystemClock
 from harmoni.runtime.metrics import Metrics
@@ -66,10 +70,9 @@ def work(config_path: Path, number: int, table: int, descriptors: list[int]) -> 
     process_log = log.get(role="bench", site=str(config.archive.site), process=f"worker-{number}")
     metrics = Metrics()
     with AuditDoor(archive.open_spool, archive.clock) as door:
-        acts = app.acts(config, process_log)
         return process.work(
             archive,
-            PlainWorker(archive, door, process_log, acts, metrics),
+            PlainWorker(archive, door, process_log, acts(config, process_log), metrics),
             door,
             number=number,
             table=table,
@@ -77,6 +80,32 @@ def work(config_path: Path, number: int, table: int, descriptors: list[int]) -> 
             metrics=metrics,
             process_log=process_log,
         )
+
+
+def acts(config: ArchiveConfig, process_log: log.Log) -> Acts:
+    """The role's, but C-MOVE sends in clear text, on loopback."""
+
+    def connect(destination: Peer, contexts: Sequence[ProposedContext]) -> Channel:
+        assert destination.host == HOST
+        return client.open_association(
+            host=destination.host,
+            port=destination.port,
+            tls=None,
+            called_ae_title=destination.ae_title,
+            calling_ae_title=config.archive.ae_title,
+            contexts=contexts,
+        )
+
+    return replace(
+        app.acts(config, process_log),
+        retrieve=lambda bound: Retrieving(
+            holding=bound.holding,
+            entry=bound.entry,
+            connect=connect,
+            trail=bound.trail,
+            alarm=alarm_in(process_log),
+        ),
+    )
 
 
 def main(arguments: list[str]) -> int | None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import uuid
 from contextlib import contextmanager
+from pathlib import Path
 
 import pydicom
 
@@ -87,7 +88,7 @@ def storescp(program, echo, folder, port, *options):
         process.wait()
 
 
-def data_set_in(path):
+def data_set_in(path: Path) -> tuple[str, bytes]:
     """Transfer syntax and data set of a file, its bytes as they are."""
     content = path.read_bytes()
     meta = part10.read_prefix(content)

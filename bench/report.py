@@ -122,6 +122,26 @@ TARGETS: Final = (
         ),
     ),
     Target(
+        "P6",
+        "one association beside a query of 5,000 matches, times without",
+        0.5,
+        _ratio(
+            _one("query_beside", "P6 beside a query", "harmoni_queried", "instances_per_s"),
+            _one("query_beside", "P6 beside a query", "harmoni", "instances_per_s"),
+        ),
+    ),
+    *(
+        Target(
+            "P7",
+            f"{service} {kind}, times {told}",
+            wanted,
+            _times(f"P7 {service} {kind}", peer, part="retrieve"),
+        )
+        for service in ("C-GET", "C-MOVE")
+        for kind in ("CT", "small")
+        for peer, told, wanted in (("orthanc", "Orthanc", 1.2), ("dcmqrscp", "dcmqrscp", 0.7))
+    ),
+    Target(
         "P10", "rebuild, instances a second", 20000, _one("vault", "rebuild", "instances_per_s")
     ),
     Target("P10", "scrub, times raw SHA-256", 0.7, _one("vault", "scrub_over_raw")),

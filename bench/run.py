@@ -28,6 +28,8 @@ PAGE: Final = HERE / "RESULTS.md"
 # A part, and its options for a quick look, whose figures say nothing.
 PARTS: Final[Mapping[str, Sequence[str]]] = {
     "ingest": ("--runs", "1", "--scale", "0.05"),
+    "query_beside": ("--runs", "1", "--scale", "0.05"),
+    "retrieve": ("--runs", "1", "--scale", "0.05"),
     "vault": ("--runs", "1", "--studies", "20"),
     "cold_start": ("--runs", "1", "--studies", "1000", "--open", "20"),
 }

@@ -39,7 +39,7 @@ function dataKey(keyId) {
 }
 
 function openMember(ciphertext, keyId, kind, sequence, readme) {
-  const bound = prefixed(["0", readme.suite, kind, readme.hospital, readme.pack, String(sequence)]);
+  const bound = prefixed(["1", readme.suite, kind, readme.hospital, readme.pack, String(sequence)]);
   const key = hkdfSync("sha256", dataKey(keyId), ciphertext.subarray(1, 33), bound, 32);
   const pieces = [];
   const segments = Math.max(1, Math.ceil(ciphertext.length / 65536));

@@ -15,6 +15,8 @@ from harmoni.model.errors import Damaged
 from harmoni.sealing import document
 from harmoni.sealing.document import Fields, Json
 
+VERSION: Final = 1
+"""Of an event in the spool. Frozen."""
 Action = Literal["C", "R", "U", "D", "E"]
 """Event Action Code (PS3.15 A.5.2): create, read, update, delete, execute."""
 _ACTIONS: Final[dict[str, Action]] = {"C": "C", "R": "R", "U": "U", "D": "D", "E": "E"}
@@ -116,7 +118,7 @@ class AuditEvent:
             "query": document.octets_text(self.query),
             "reason": self.reason,
             "study_uids": list(self.study_uids),
-            "version": document.FORMAT_VERSION,
+            "version": VERSION,
             "who": _participant(self.who),
         }
         always = {"act", "action", "at", "outcome", "version"}
@@ -130,7 +132,7 @@ class AuditEvent:
         Raises:
             Damaged: it is no audit event of a version that we know.
         """
-        fields = document.decode(data, "an audit event")
+        fields = document.decode(data, "an audit event", VERSION)
         counts = fields.inner("instances") if fields.has("instances") else Fields({}, "")
         return cls(
             act=_ACT_OF_LABEL[fields.choice("act", tuple(_ACT_OF_LABEL))],

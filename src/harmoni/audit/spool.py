@@ -26,7 +26,9 @@ from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, OutOfResou
 from harmoni.model.identifiers import WriterId
 
 FOLDER: Final = "audit"
-MAGIC: Final = b"HZSPOOL0"
+VERSION: Final = 1
+"""Of the file. Frozen."""
+MAGIC: Final = b"HZSPOOL%d" % VERSION
 SALT_BYTES: Final = 32
 KEY_BYTES: Final = 32
 MAX_EVENT_BYTES: Final = 16 << 20
@@ -260,7 +262,7 @@ def _walk(filesystem: Filesystem, name: str, key: bytes) -> Iterator[Entry | str
             return
         header = file.read(0, _HEADER_BYTES)
         if not header.startswith(MAGIC):
-            yield f"{name} does not begin like an audit spool of version 0"
+            yield f"{name} does not begin like an audit spool of version {VERSION}"
             return
         cipher = _cipher(key, header, name)
         expected, previous, offset = 0, hashlib.sha256(header).digest(), _HEADER_BYTES
@@ -358,6 +360,6 @@ def _cipher(key: bytes, header: bytes, name: str) -> AESGCM:
         algorithm=SHA256(),
         length=KEY_BYTES,
         salt=header[len(MAGIC) :],
-        info=b"harmoni audit spool 0 " + name.encode(),
+        info=b"harmoni audit spool %d " % VERSION + name.encode(),
     )
     return AESGCM(derivation.derive(key))

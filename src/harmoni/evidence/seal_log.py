@@ -18,6 +18,8 @@ from harmoni.model.identifiers import HospitalId, PackId, SiteId
 from harmoni.sealing import document
 from harmoni.sealing.pack import PackKind
 
+VERSION: Final = 1
+"""Of a record. Frozen."""
 _SUFFIX: Final = ".json"
 _CLOCK_MS: Final = 86_400_000
 """How far a clock may have been set between the opening of a pack and its sealing."""
@@ -93,6 +95,8 @@ class SealLog:
                 record = self._remembered(_file_name(sequence))
             except NotHeld:
                 continue
+            if record is None:
+                continue
             if record.pack_id == pack_id:
                 return record
             if record.sealed_at_ms < opened_ms - _CLOCK_MS:
@@ -109,10 +113,11 @@ class SealLog:
         """Every record from a number on that can be read, whatever is missing between them."""
         for sequence in range(first, self.end()):
             with suppress(Damaged, NotHeld):
-                yield self._decode(_file_name(sequence))
+                if (record := self._decode(_file_name(sequence))) is not None:
+                    yield record
 
     def records(self) -> Iterator[tuple[int, SealRecord]]:
-        """All records in order.
+        """The records of sealed packs in order; those of other kinds are counted only.
 
         Raises:
             Damaged: a number is missing or a record cannot be read.
@@ -122,7 +127,8 @@ class SealLog:
                 raise Damaged(
                     f"{self._folder}: record {expected} is missing; restore it from the other site"
                 )
-            yield expected, self._decode(name)
+            if (record := self._decode(name)) is not None:
+                yield expected, record
 
     def _names(self) -> list[str]:
         """The records; what somebody else has put beside them is none."""
@@ -142,19 +148,25 @@ class SealLog:
                 "sequence": sequence,
                 "sha256": record.sha256.hex(),
                 "site": str(self._site),
-                "size_bytes": record.size_bytes,
-                "version": document.FORMAT_VERSION,
+                "size": record.size_bytes,
+                "version": VERSION,
             }
         )
 
-    def _decode(self, name: str) -> SealRecord:
-        fields = document.decode(self._files.read(f"{self._folder}/{name}"), name)
+    def _decode(self, name: str) -> SealRecord | None:
+        """The record of a sealed pack; None if it is of a kind that is not known here."""
+        fields = document.decode(self._files.read(f"{self._folder}/{name}"), name, VERSION)
         if (fields.hospital("hospital"), fields.site("site")) != (self._hospital, self._site):
             raise Damaged(f"{self._folder}/{name} is a record of another hospital or site")
+        if _file_name(fields.number("sequence")) != name:
+            raise Damaged(f"{self._folder}/{name} is a record of another number")
+        kind = fields.text("kind")
+        if kind not in tuple(PackKind):
+            return None
         return SealRecord(
-            kind=fields.choice("kind", tuple(PackKind)),
+            kind=kind,
             pack_id=fields.pack_id("pack"),
-            size_bytes=fields.number("size_bytes"),
+            size_bytes=fields.number("size"),
             sha256=fields.digest("sha256"),
             root=fields.digest("root"),
             sealed_at_ms=fields.time_ms("sealed"),

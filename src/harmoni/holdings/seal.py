@@ -28,6 +28,7 @@ from harmoni.model.errors import (
     InvalidInput,
     NotHeld,
     StorageFailed,
+    UnknownFormat,
 )
 from harmoni.model.identifiers import HospitalId, PackId
 from harmoni.runtime.clock import Clock
@@ -239,6 +240,8 @@ class Sealer:
             facts = packs.fact_sequences(connection, pack_id)
         try:
             found = survey(file, self._keyring)
+        except UnknownFormat:
+            raise
         except Damaged:
             if rows or facts:
                 raise

@@ -11,7 +11,7 @@ from harmoni.backends.filesystem import File
 from harmoni.dicom import part10, uids
 from harmoni.dicom.scanner import Scanner
 from harmoni.index import ingest
-from harmoni.model.errors import Damaged, Erased, InvalidInput, NotHeld
+from harmoni.model.errors import Damaged, Erased, InvalidInput, NotHeld, UnknownFormat
 from harmoni.model.instance import Identity, Instance, Location
 from harmoni.sealing import event, pack, provenance
 from harmoni.sealing.manifest import ListedEvent
@@ -62,6 +62,7 @@ def survey(file: File, keyring: Keyring) -> Survey:
 
     Raises:
         Damaged: the README cannot be read, so nothing of the pack can.
+        UnknownFormat: the pack, or an event or provenance in it, is of a newer version.
         NotHeld: the pack's key is gone.
     """
     readme = reader.read_readme(file)
@@ -89,6 +90,8 @@ def survey(file: File, keyring: Keyring) -> Survey:
         except NotHeld as error:
             found.keyless[name.sequence] = str(error)
             continue
+        except UnknownFormat:
+            raise  # whole, and a newer program's: nothing of this pack may be cut or dropped
         except (Damaged, InvalidInput):  # the latter: an altered name names no key
             continue
         found.members.append(

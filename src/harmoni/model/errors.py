@@ -9,6 +9,7 @@
     ├── Permanent               the same act will fail again: do not retry
     │   ├── InvalidInput        bytes or words from outside that break their own rules
     │   ├── Damaged             stored bytes that are not what was stored
+    │   │   └── UnknownFormat   of a version or suite that this program does not know
     │   ├── NotHeld             asked for something that is not held here
     │   │   └── Erased          its key was destroyed on purpose
     │   ├── AlreadyHeld         a create-only name exists already
@@ -81,6 +82,12 @@ class Damaged(Permanent):
     """Stored bytes that are not what was stored: authentication or a hash fails."""
 
     code = "HZ-2002"
+
+
+class UnknownFormat(Damaged):
+    """Of a version or suite that this program does not know: a newer one reads it."""
+
+    code = "HZ-2010"
 
 
 class NotHeld(Permanent):

@@ -40,6 +40,8 @@ import { parseArgs } from "node:util";
 
 /** Something is there, and is not what was written. */
 class Damaged extends Error {}
+/** Something is of a version or suite that came after this program, or before it. */
+class Unknown extends Damaged {}
 /** A key is not here: erased, missing, or not for this identity. */
 class NotHeld extends Error {}
 
@@ -103,14 +105,23 @@ function reading(what, act) {
   }
 }
 
-/** A JSON object of version 0 (P9) with these fields. */
+/** A JSON object of version 1 (P9) with these fields. */
 const parse = (data, what, same = {}) =>
   reading(what, () => {
     const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data));
-    const differs = Object.keys(same).some((name) => value[name] !== same[name]);
-    if (value.version !== 0 || differs) throw new TypeError();
+    if (!number(value.version)) throw new TypeError();
+    known(what, "version", value.version, 1);
+    if ("suite" in same) known(what, "suite", value.suite, same.suite);
+    if (Object.keys(same).some((name) => value[name] !== same[name])) throw new TypeError();
     return value;
   });
+
+/** Refuse another version or suite than the one that is known here. */
+function known(what, name, found, ours) {
+  if (found !== ours) {
+    throw new Unknown(`${what} has ${name} ${found}, and this program knows ${ours} alone`);
+  }
+}
 
 /** A small file; one that its disk does not give is damaged, and there may be another copy. */
 function content(path) {
@@ -520,10 +531,15 @@ class Keys {
 // ── The file of a pack: tar headers (P2), README (P3), footer (P8) ──────────────────────────────
 
 const README = new RegExp(
-  "^format: harmoni-pack 0\\nsuite: (?<suite>aes256-gcm-hkdf-sha256-64k)\\n" +
+  "^format: harmoni-pack 1\\nsuite: (?<suite>aes256-gcm-hkdf-sha256-64k)\\n" +
     "kind: (?<kind>instances|events)\\n" +
     "hospital: (?<hospital>[!-~]{1,99})\\nsite: (?<site>[!-~]{1,99})\\n" +
     "pack: (?<pack>[0-9A-HJKMNP-TV-Z]{26})\\nkey: (?<key>[0-9A-Z]{26}\\.[0-9]{1,3})\\n\\n",
+);
+
+const OTHER_README = new RegExp(
+  "^format: harmoni-pack (?!1\\nsuite: aes256-gcm-hkdf-sha256-64k\\n)([0-9]{1,9})\\n" +
+    "suite: ([!-~]{1,99})\\n",
 );
 
 /** Where one member lies: its tar header, its body, how long it is, and the next header. */
@@ -618,12 +634,17 @@ class PackFile {
     const missing = "its end is missing or damaged";
     require(this.size >= 2048, missing);
     const body = this.at(this.size - 1536, 1536);
+    const magic = body.toString("latin1", 0, 16) === "HARMONI footer\0\0";
+    const own = sha256(body.subarray(0, 480)).equals(body.subarray(480, 512));
+    if (magic && own) known("the footer", "version", body.readUInt32BE(16), 1);
     const long = (offset) => Number(body.readBigUInt64BE(offset));
     const manifest = place("manifest", long(24) - 512, long(24), long(32));
     const table = place("public.json", manifest.end, long(40), long(48));
     const fine =
-      body.toString("latin1", 0, 24) === "HARMONI footer" + "\0".repeat(10) &&
-      sha256(body.subarray(0, 480)).equals(body.subarray(480, 512)) &&
+      magic &&
+      own &&
+      body.readUInt32BE(16) === 1 &&
+      body.readUInt32BE(20) === 0 &&
       [...body.subarray(88, 480), ...body.subarray(512)].every((byte) => byte === 0) &&
       same(this.member(this.size - 2048), place("footer", table.end, table.end + 512, 512)) &&
       same(this.member(manifest.start), manifest) &&
@@ -704,6 +725,7 @@ const NAME = /^(?<kind>[ie])\/(?<number>[0-9]{8})(\.(?<key>[0-9A-Z]{26}\.[0-9]{1
 class Rescue {
   written = 0;
   troubles = 0;
+  unknown = false;
 
   constructor(keys, out, say) {
     this.keys = keys;
@@ -714,7 +736,9 @@ class Rescue {
   /** Report what is not whole. */
   trouble(where, error) {
     this.troubles++;
-    this.say(`${where} ${error instanceof Damaged ? "DAMAGED" : "NO KEY"}: ${error.message}`);
+    this.unknown ||= error instanceof Unknown;
+    const word = error instanceof Damaged ? "DAMAGED" : "NO KEY";
+    this.say(`${where} ${error instanceof Unknown ? "UNKNOWN" : word}: ${error.message}`);
   }
 
   /** Write the members of a pack; whether it is sealed. */
@@ -784,13 +808,20 @@ class Rescue {
     const [member, table] = [byName.get("README"), byName.get("public.json")];
     const found = README.exec(member ? pack.at(member.offset, member.size).toString("latin1") : "");
     if (found) return { ...found.groups };
-    this.trouble(`${label} README`, new Damaged("it does not say which pack this is"));
+    const other = OTHER_README.exec(
+      member ? pack.at(member.offset, member.size).toString("latin1") : "",
+    );
+    const words = other && `it has version ${other[1]} and suite ${other[2]}`;
+    const error = other
+      ? new Unknown(`${words}, which this program does not know`)
+      : new Damaged("it does not say which pack this is");
+    this.trouble(`${label} README`, error);
     if (!table) return undefined;
     try {
       const listed = parse(pack.at(table.offset, table.size), "public.json");
       const names = ["suite", "kind", "hospital", "site", "pack", "key"];
       const lines = names.map((name) => `${name}: ${listed[name]}\n`).join("");
-      const groups = README.exec(`format: harmoni-pack 0\n${lines}\n`)?.groups;
+      const groups = README.exec(`format: harmoni-pack 1\n${lines}\n`)?.groups;
       return groups && { ...groups };
     } catch (error) {
       if (!(error instanceof Damaged)) throw error;
@@ -814,7 +845,7 @@ class Rescue {
 
   /** The plaintext of a member, which is bound to its pack and its place in it. */
   #plaintext(pack, member, readme, kind, sequence, keyId) {
-    const bound = prefixed("0", readme.suite, kind, readme.hospital, readme.pack, String(sequence));
+    const bound = prefixed("1", readme.suite, kind, readme.hospital, readme.pack, String(sequence));
     return openMember(pack, member, this.keys.dataKey(keyId), bound);
   }
 
@@ -871,7 +902,7 @@ function copy(pieces, part, member, entries) {
 
 // ── The examples, good and bad, that are handed out with these programs ─────────────────────────
 
-/** What becomes of one file of the vectors: opens, damaged or not held. */
+/** What becomes of one file of the vectors: opens, damaged, unknown or not held. */
 function judge(folder, facts) {
   const path = join(folder, facts.file);
   const data = readFileSync(path);
@@ -892,6 +923,15 @@ function judge(folder, facts) {
     const epoch = openEpoch(data, readIdentity(facts.identity));
     return verdict(unbase64(epoch.key, 32), hex(facts.key));
   }
+  if (facts.kind === "wrap") {
+    const site = unwrapIdentity(hex(facts.custody_key), data);
+    const epoch = openEpoch(readFileSync(join(folder, facts.epoch)), site);
+    return verdict(unbase64(epoch.key, 32), hex(facts.key));
+  }
+  if (facts.kind === "log") {
+    const before = facts.after && readFileSync(join(folder, facts.after));
+    return verdict(readRecord(data, before, facts), hex(facts.pack_sha256));
+  }
   if (facts.kind === "block") {
     const key = openRow(parseBlock(data), String(facts.row), hex(facts.epoch_key));
     return verdict(key, hex(facts.key));
@@ -905,11 +945,25 @@ function judge(folder, facts) {
   try {
     const rescue = new Rescue(new Keys(readIdentity(facts.identity), paths), out, () => {});
     const whole = rescue.openPack(path) && rescue.troubles === 0;
+    if (rescue.unknown) throw new Unknown("it is of another version or suite");
     require(whole && rescue.written === facts.members, "it is not whole");
     return "opens";
   } finally {
     rmSync(out, { recursive: true });
   }
+}
+
+/** The SHA-256 of the pack that a log record names, nothing if it names none (P10). */
+function readRecord(data, before, { hospital, site }) {
+  const record = parse(data, "a log record", { hospital, site });
+  return reading("a log record", () => {
+    const expected = before ? JSON.parse(before.toString()).sequence + 1 : 0;
+    if (!number(record.sequence) || record.sequence !== expected) throw new TypeError();
+    if (record.kind !== "instances" && record.kind !== "events") return Buffer.alloc(0);
+    unhex(record.root);
+    if (!number(record.size)) throw new TypeError();
+    return unhex(record.sha256);
+  });
 }
 
 /** Compare this program's judgement of every vector with that of index.json. */
@@ -922,7 +976,8 @@ function check(folder) {
       found = judge(folder, facts);
     } catch (error) {
       if (!(error instanceof Damaged || error instanceof NotHeld)) throw error;
-      found = error instanceof Damaged ? "damaged" : "not held";
+      const word = error instanceof Unknown ? "unknown" : "damaged";
+      found = error instanceof Damaged ? word : "not held";
     }
     const right = found === facts.outcome;
     if (!right) wrong++;

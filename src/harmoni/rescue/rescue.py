@@ -64,6 +64,10 @@ class Damaged(Exception):
     """Something is there, and is not what was written."""
 
 
+class Unknown(Damaged):
+    """Something is of a version or suite that came after this program, or before it."""
+
+
 class NotHeld(Exception):
     """A key is not here: erased, missing, or not for this identity."""
 
@@ -116,12 +120,22 @@ def reading(what: str) -> Iterator[None]:
 
 
 def parse(data: bytes, what: str, **same: str) -> Json:
-    """A JSON object of version 0 (P9) with these fields."""
+    """A JSON object of version 1 (P9) with these fields."""
     with reading(what):
         value: Json = json.loads(data.decode())
-        if value["version"] != 0 or any(value[name] != same[name] for name in same):
+        known(what, version=(natural(value["version"]), 1))
+        if "suite" in same:
+            known(what, suite=(value["suite"], same["suite"]))
+        if any(value[name] != same[name] for name in same):
             raise ValueError
     return value
+
+
+def known(what: str, **words: tuple[object, object]) -> None:
+    """Refuse another version or suite than the one that is known here."""
+    for name, (found, ours) in words.items():
+        if found != ours:
+            raise Unknown(f"{what} has {name} {found}, and this program knows {ours} alone")
 
 
 def first(copies: Iterable[Copy], use: Callable[[Copy], Value], what: str) -> Value:
@@ -355,10 +369,14 @@ class Keys:
 # ── The file of a pack: tar headers (P2), README (P3), footer (P8) ───────────────────────────────
 
 README = re.compile(
-    r"format: harmoni-pack 0\nsuite: (?P<suite>aes256-gcm-hkdf-sha256-64k)\n"
+    r"format: harmoni-pack 1\nsuite: (?P<suite>aes256-gcm-hkdf-sha256-64k)\n"
     r"kind: (?P<kind>instances|events)\n"
     r"hospital: (?P<hospital>[!-~]{1,99})\nsite: (?P<site>[!-~]{1,99})\n"
     r"pack: (?P<pack>[0-9A-HJKMNP-TV-Z]{26})\nkey: (?P<key>[0-9A-Z]{26}\.[0-9]{1,3})\n\n"
+)
+OTHER_README = re.compile(
+    r"format: harmoni-pack (?!1\nsuite: aes256-gcm-hkdf-sha256-64k\n)([0-9]{1,9})\n"
+    r"suite: ([!-~]{1,99})\n"
 )
 FOOTER = struct.Struct(">16sII4Q32s392x32s")
 
@@ -448,8 +466,10 @@ class PackFile:
         )
         manifest = Member("manifest", offset - 512, offset, size)
         table = Member("public.json", manifest.end, public, public_size)
+        if magic == b"HARMONI footer\0\0" and sha256(body[:480]) == own:
+            known("the footer", version=(version, 1))
         if (
-            (magic, version, zero) != (b"HARMONI footer\0\0", 0, 0)
+            (magic, version, zero) != (b"HARMONI footer\0\0", 1, 0)
             or sha256(body[:480]) != own
             or any(body[88:480] + body[512:])
             or self.member(self.size - 2048) != Member("footer", table.end, table.end + 512, 512)
@@ -539,11 +559,14 @@ class Rescue:
         self.say = say
         self.written = 0
         self.troubles = 0
+        self.unknown = False
 
     def trouble(self, where: str, error: Exception) -> None:
         """Report what is not whole."""
         self.troubles += 1
-        self.say(f"{where} {'DAMAGED' if isinstance(error, Damaged) else 'NO KEY'}: {error}")
+        self.unknown = self.unknown or isinstance(error, Unknown)
+        word = "DAMAGED" if isinstance(error, Damaged) else "NO KEY"
+        self.say(f"{where} {'UNKNOWN' if isinstance(error, Unknown) else word}: {error}")
 
     def open_pack(self, path: Path) -> bool:
         """Write the members of a pack; whether it is sealed."""
@@ -598,14 +621,18 @@ class Rescue:
         text = pack.at(member.offset, member.size).decode("latin-1") if member else ""
         if found := README.match(text):
             return found.groupdict()
-        self.trouble(f"{label} README", Damaged("it does not say which pack this is"))
+        if other := OTHER_README.match(text):
+            words = f"it has version {other[1]} and suite {other[2]}"
+            self.trouble(f"{label} README", Unknown(f"{words}, which this program does not know"))
+        else:
+            self.trouble(f"{label} README", Damaged("it does not say which pack this is"))
         with suppress(Damaged):
             if table is not None:
                 public = parse(pack.at(table.offset, table.size), "public.json")
                 with reading("public.json"):
                     names = ("suite", "kind", "hospital", "site", "pack", "key")
                     lines = "".join(f"{name}: {public[name]}\n" for name in names)
-                    if found := README.match(f"format: harmoni-pack 0\n{lines}\n"):
+                    if found := README.match(f"format: harmoni-pack 1\n{lines}\n"):
                         return found.groupdict()
         return None
 
@@ -633,7 +660,7 @@ class Rescue:
     ) -> Iterator[bytes]:
         """The plaintext of a member, which is bound to its pack and its place in it."""
         kind, number = place
-        words = ("0", readme["suite"], kind, readme["hospital"], readme["pack"], str(number))
+        words = ("1", readme["suite"], kind, readme["hospital"], readme["pack"], str(number))
         return open_member(pack, member, self.keys.data_key(key_id), prefixed(*words))
 
     def rescue(
@@ -694,7 +721,7 @@ def copy(
 
 
 def judge(folder: Path, facts: Json) -> str:
-    """What becomes of one file of the vectors: opens, damaged or not held."""
+    """What becomes of one file of the vectors: opens, damaged, unknown or not held."""
     path = folder / facts["file"]
     data = path.read_bytes()
     opened, wanted = b"", b""
@@ -707,6 +734,15 @@ def judge(folder: Path, facts: Json) -> str:
     elif facts["kind"] == "age":
         opened = unbase64(open_epoch(data, Identity(facts["identity"]))["key"], 32)
         wanted = bytes.fromhex(facts.get("key", ""))
+    elif facts["kind"] == "wrap":
+        site = Identity.unwrap(bytes.fromhex(facts["custody_key"]), data)
+        epoch = open_epoch((folder / facts["epoch"]).read_bytes(), site)
+        opened = unbase64(epoch["key"], 32)
+        wanted = bytes.fromhex(facts.get("key", ""))
+    elif facts["kind"] == "log":
+        before = folder / facts["after"] if "after" in facts else None
+        opened = read_record(data, before.read_bytes() if before else None, facts)
+        wanted = bytes.fromhex(facts.get("pack_sha256", ""))
     elif facts["kind"] == "block":
         opened = open_row(parse_block(data), str(facts["row"]), bytes.fromhex(facts["epoch_key"]))
         wanted = bytes.fromhex(facts.get("key", ""))
@@ -720,9 +756,25 @@ def judge(folder: Path, facts: Json) -> str:
             keys = Keys(Identity(facts["identity"]), paths)
             rescue = Rescue(keys, Path(out), lambda _: None)
             whole = rescue.open_pack(path) and rescue.troubles == 0
+            if rescue.unknown:
+                raise Unknown("it is of another version or suite")
             if not whole or rescue.written != facts.get("members"):
                 raise Damaged("it is not whole")
     return "opens" if opened == wanted else "opens as something else"
+
+
+def read_record(data: bytes, before: bytes | None, place: Json) -> bytes:
+    """The SHA-256 of the pack that a log record names, nothing if it names none (P10)."""
+    record = parse(data, "a log record", hospital=place["hospital"], site=place["site"])
+    with reading("a log record"):
+        expected = 0 if before is None else natural(json.loads(before)["sequence"]) + 1
+        if natural(record["sequence"]) != expected:
+            raise ValueError
+        if record["kind"] not in ("instances", "events"):
+            return b""
+        if len(bytes.fromhex(record["root"])) != 32 or not natural(record["size"]):
+            raise ValueError
+        return bytes.fromhex(record["sha256"])
 
 
 def check(folder: Path) -> int:
@@ -733,7 +785,8 @@ def check(folder: Path) -> int:
         try:
             found = judge(folder, facts)
         except (Damaged, NotHeld) as error:
-            found = "damaged" if isinstance(error, Damaged) else "not held"
+            word = "unknown" if isinstance(error, Unknown) else "damaged"
+            found = word if isinstance(error, Damaged) else "not held"
         wrong += found != facts["outcome"]
         verdict = "ok" if found == facts["outcome"] else f"WRONG, it must be: {facts['outcome']}"
         print(f"{facts['file']} {found}: {verdict}")

@@ -11,17 +11,14 @@ fields that it does not know, so that a later version may add some.
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from harmoni.model.errors import Damaged, InvalidInput
+from harmoni.model.errors import Damaged, InvalidInput, UnknownFormat
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
 
 Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
-
-FORMAT_VERSION: Final = 0
-"""Version of every document until the formats are frozen; then 1."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_CHARACTERS: Final = len("2026-11-24T04:00:00.000Z")
@@ -29,7 +26,8 @@ _TIME_CHARACTERS: Final = len("2026-11-24T04:00:00.000Z")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_MAX_NUMBER: Final = (1 << 63) - 1
+_MAX_NUMBER: Final = (1 << 53) - 1
+"""The greatest integer that every reader of JSON keeps exact (RFC 8259, 6)."""
 
 
 def encode(document: Mapping[str, Json]) -> bytes:
@@ -48,15 +46,17 @@ def octets_text(value: bytes) -> str:
     return binascii.b2a_base64(value, newline=False).decode("ascii")
 
 
-def decode(data: bytes | bytearray | memoryview, what: str) -> "Fields":
+def decode(data: bytes | bytearray | memoryview, what: str, version: int) -> "Fields":
     """Parse a document.
 
     Args:
         data: the whole document.
         what: its name in errors, such as "the manifest".
+        version: the one version of its format that is known here.
 
     Raises:
-        Damaged: not JSON in UTF-8, not an object, or of a version that is not known here.
+        Damaged: not JSON in UTF-8, or not an object.
+        UnknownFormat: of another version.
     """
     try:
         parsed: Json = json.loads(
@@ -65,13 +65,26 @@ def decode(data: bytes | bytearray | memoryview, what: str) -> "Fields":
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{what} is not JSON ({error}); use another copy") from None
     fields = Fields(parsed, what)
-    version = fields.number("version")
-    if version != FORMAT_VERSION:
-        raise Damaged(
-            f"{what} has version {version}, this program knows {FORMAT_VERSION}; use the program"
-            " that wrote it or a newer one"
-        )
+    require_version(fields.number("version"), what, version)
     return fields
+
+
+def require_version(found: int, what: str, known: int) -> None:
+    """Refuse another version than the one that is known; raises UnknownFormat."""
+    if found != known:
+        raise UnknownFormat(
+            f"{what} has version {found}, this program knows {known}; use the program that wrote"
+            " it or a newer one"
+        )
+
+
+def require_suite(found: str, what: str, known: str) -> None:
+    """Refuse another suite than the one that is known; raises UnknownFormat."""
+    if found != known:
+        raise UnknownFormat(
+            f"{what} is of suite {found!r}, this program knows {known}; use the program that wrote"
+            " it or a newer one"
+        )
 
 
 def _no_fraction(text: str) -> Json:
@@ -91,6 +104,16 @@ class Fields:
 
     def _wrong(self, name: str, expected: str) -> Damaged:
         return Damaged(f"{self._where}: {name!r} is not {expected}; use another copy")
+
+    def suite(self, known: str) -> str:
+        """The suite, which must be the one that is known; raises UnknownFormat."""
+        found = self.text("suite")
+        require_suite(found, self._where, known)
+        return found
+
+    def others(self, known: Set[str]) -> Mapping[str, Json]:
+        """The fields of other names: a later program's, which whoever rewrites it keeps."""
+        return {name: value for name, value in self._fields.items() if name not in known}
 
     def names(self) -> Iterator[str]:
         """The names of the fields that are there."""

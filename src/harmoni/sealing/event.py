@@ -14,6 +14,8 @@ from harmoni.sealing import document
 from harmoni.sealing.document import Json
 from harmoni.sealing.streaming import Buffer
 
+VERSION: Final = 1
+"""Of an event's document; kinds and fields are added without a new one. Frozen."""
 SALT_BYTES: Final = 32
 
 COMMITMENT: Final = "commitment"
@@ -62,7 +64,7 @@ class Event:
         """The bytes to encrypt."""
         return document.encode(
             {
-                "version": document.FORMAT_VERSION,
+                "version": VERSION,
                 "kind": self.kind,
                 "time": document.time_text(self.at_ms),
                 "salt": document.octets_text(self.salt),
@@ -78,7 +80,7 @@ class Event:
         Raises:
             Damaged: it is not one.
         """
-        fields = document.decode(data, "an event")
+        fields = document.decode(data, "an event", VERSION)
         return cls(
             kind=fields.matching("kind", _KIND),
             at_ms=fields.time_ms("time"),

@@ -13,7 +13,7 @@ whoever stores it puts it in the place of the one before.
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
@@ -30,6 +30,10 @@ from harmoni.sealing import age, document, streaming
 from harmoni.sealing.age import Identity, Recipient
 from harmoni.sealing.streaming import TAG_BYTES, Buffer
 
+EPOCH_VERSION: Final = 1
+"""Of the document in an epoch file. Frozen."""
+BLOCK_VERSION: Final = 1
+"""Of a key block. Frozen."""
 KEY_SUITE: Final = "aes256-gcm"
 """How data keys are wrapped."""
 ROWS: Final = 256
@@ -40,6 +44,9 @@ BLOCK_RANDOM_BYTES: Final = ROWS * (KEY_BYTES + NONCE_BYTES)
 """Randomness that a new block needs: 11,264 bytes."""
 
 _ROW_BYTES: Final = NONCE_BYTES + KEY_BYTES + TAG_BYTES
+_BLOCK_FIELDS: Final = frozenset(
+    ("version", "suite", "hospital", "site", "month", "block", "generation", "rows")
+)
 _MONTH: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _ROW: Final = re.compile(r"0|[1-9][0-9]{0,2}")
 
@@ -98,7 +105,7 @@ class EpochKey:
         """
         body = document.encode(
             {
-                "version": document.FORMAT_VERSION,
+                "version": EPOCH_VERSION,
                 "suite": KEY_SUITE,
                 "hospital": self.hospital.value,
                 "site": self.site.value,
@@ -116,8 +123,8 @@ class EpochKey:
             NotHeld: it is not addressed to this identity.
             Damaged: altered, or no epoch key.
         """
-        fields = document.decode(age.decrypt(data, identity), "an epoch key")
-        fields.choice("suite", (KEY_SUITE,))
+        fields = document.decode(age.decrypt(data, identity), "an epoch key", EPOCH_VERSION)
+        fields.suite(KEY_SUITE)
         return cls(
             hospital=fields.hospital("hospital"),
             site=fields.site("site"),
@@ -139,6 +146,8 @@ class KeyBlock:
     """0 when minted; one more after each erasure of rows and each rotation of the epoch key."""
     rows: Mapping[int, bytes]
     """Row number → nonce (12) | encrypted key (32) | tag (16). An erased row is absent."""
+    others: Mapping[str, document.Json] = field(default_factory=dict)
+    """Fields of a later program; the next generation keeps them."""
 
     @classmethod
     def mint(cls, *, block_id: str, epoch: EpochKey, random: bytes) -> Self:
@@ -175,7 +184,8 @@ class KeyBlock:
         }
         return document.encode(
             {
-                "version": document.FORMAT_VERSION,
+                **self.others,
+                "version": BLOCK_VERSION,
                 "suite": KEY_SUITE,
                 "hospital": self.hospital.value,
                 "site": self.site.value,
@@ -193,8 +203,8 @@ class KeyBlock:
         Raises:
             Damaged: it is not a key block.
         """
-        fields = document.decode(data, "a key block")
-        fields.choice("suite", (KEY_SUITE,))
+        fields = document.decode(data, "a key block", BLOCK_VERSION)
+        fields.suite(KEY_SUITE)
         rows: dict[int, bytes] = {}
         for name, text in fields.mapping("rows").items():
             wrapped = document.octets(text)
@@ -213,6 +223,7 @@ class KeyBlock:
             month=fields.matching("month", _MONTH),
             generation=fields.number("generation"),
             rows=rows,
+            others=fields.others(_BLOCK_FIELDS),
         )
 
     def open_row(self, row: int, epoch: EpochKey) -> bytes:

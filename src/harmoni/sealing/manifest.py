@@ -8,7 +8,7 @@ patient, and the patient carries the character set. See docs/reference/pack-form
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from harmoni.model.errors import Damaged
 from harmoni.model.header import Header
@@ -26,6 +26,9 @@ from harmoni.sealing.levels import (
 from harmoni.sealing.pack import MAX_SEQUENCE, SUITE, PackKind, read_key_id
 from harmoni.sealing.provenance import SALT_BYTES, origin_fields, read_origin
 from harmoni.sealing.streaming import Buffer
+
+VERSION: Final = 1
+"""Of the manifest. Frozen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class Manifest:
         instances = [_instance_fields(instance, levels, origins) for instance in self.instances]
         return document.encode(
             {
-                "version": document.FORMAT_VERSION,
+                "version": VERSION,
                 "suite": self.suite,
                 "hospital": self.hospital.value,
                 "site": self.site.value,
@@ -95,7 +98,7 @@ class Manifest:
         Raises:
             Damaged: it is not one, or its root is not that of its entries.
         """
-        fields = document.decode(data, "the manifest")
+        fields = document.decode(data, "the manifest", VERSION)
         pack_id = fields.pack_id("pack")
         series = read_series(fields)
         origins = [read_origin(origin) for origin in fields.objects("origins")]
@@ -108,7 +111,7 @@ class Manifest:
             sealed_ms=fields.time_ms("sealed"),
             root=fields.digest("root"),
             scanner_version=fields.number("scanner"),
-            suite=fields.choice("suite", (SUITE,)),
+            suite=fields.suite(SUITE),
             instances=tuple(
                 _read_instance(instance, pack_id, series, origins)
                 for instance in fields.objects("instances")

@@ -24,6 +24,8 @@ from harmoni.sealing.keys import KeyId
 from harmoni.sealing.streaming import Buffer
 from harmoni.sealing.tar import BLOCK_BYTES, member_header, padding
 
+VERSION: Final = 1
+"""Of the file: README, members' binding, public.json and footer. Frozen."""
 SUITE: Final = "aes256-gcm-hkdf-sha256-64k"
 """Name of the one suite there is: Tink streaming, AES-256-GCM, HKDF-SHA-256, 64 KiB segments."""
 
@@ -104,7 +106,7 @@ def associated_data(*, kind: Kind, hospital: HospitalId, pack_id: PackId, sequen
     length in two bytes, big endian. The manifest has sequence number 0.
     """
     words = (
-        str(document.FORMAT_VERSION),
+        str(VERSION),
         SUITE,
         kind.value,
         hospital.value,
@@ -203,7 +205,7 @@ class PublicTable:
         ]
         return document.encode(
             {
-                "version": document.FORMAT_VERSION,
+                "version": VERSION,
                 "suite": self.suite,
                 "hospital": self.hospital.value,
                 "site": self.site.value,
@@ -221,14 +223,14 @@ class PublicTable:
         Raises:
             Damaged: it is not one.
         """
-        fields = document.decode(data, "public.json")
+        fields = document.decode(data, "public.json", VERSION)
         return cls(
             pack_id=fields.pack_id("pack"),
             hospital=fields.hospital("hospital"),
             site=fields.site("site"),
             kind=PackKind(fields.choice("kind", tuple(PackKind))),
             key_id=read_key_id(fields, "key"),
-            suite=fields.choice("suite", (SUITE,)),
+            suite=fields.suite(SUITE),
             members=tuple(
                 PublicMember(
                     name=member.text("name"),
@@ -242,12 +244,13 @@ class PublicTable:
         )
 
 
+_FORMAT: Final = "harmoni-pack"
 _README_FIELDS: Final = ("format", "suite", "kind", "hospital", "site", "pack", "key")
 _README_TEXT: Final = """\
 This is one pack of an encrypted archive of medical images. The members in i/ are DICOM files, those
 in e/ are events of the archive. Each is encrypted with AES-256-GCM-HKDF streaming (the format of
 Tink: HKDF-SHA-256, ciphertext segments of 64 KiB) under the data key named above; events name their
-own key after their number. The associated data is: format version 0, suite, kind of member
+own key after their number. The associated data is: format version 1, suite, kind of member
 (instance, event, manifest), hospital, pack and number, each after its length in two bytes, big
 endian. Data keys lie in key blocks, stored apart from packs. public.json lists where each member
 lies and the SHA-256 of its ciphertext. The pages pack-format and keys-format of HARMONI's reference
@@ -272,7 +275,7 @@ class Readme:
     def encode(self) -> bytes:
         """The text: lines "name: value", an empty line, then words for people."""
         values = (
-            f"harmoni-pack {document.FORMAT_VERSION}",
+            f"{_FORMAT} {VERSION}",
             self.suite,
             self.kind.value,
             self.hospital.value,
@@ -289,10 +292,15 @@ class Readme:
 
         Raises:
             Damaged: these are not the bytes that `encode` gives.
+            UnknownFormat: of another version or suite.
         """
         try:
             lines = bytes(data).decode("ascii").split("\n")[: len(_README_FIELDS)]
             values = dict(line.split(": ", 1) for line in lines)
+            word, version = values["format"].split(" ")
+            if word == _FORMAT:
+                document.require_version(int(version), "the README of a pack", VERSION)
+                document.require_suite(values["suite"], "the README of a pack", SUITE)
             readme = cls(
                 pack_id=PackId(values["pack"]),
                 hospital=HospitalId(values["hospital"]),

@@ -12,6 +12,8 @@ from harmoni.model.instance import Origin, Verdict
 from harmoni.sealing import document
 from harmoni.sealing.streaming import Buffer
 
+VERSION: Final = 1
+"""Of the document in (0002,0102). Frozen."""
 SALT_BYTES: Final = 32
 _VERDICTS: Final[dict[str, Verdict]] = {
     "match": "match",
@@ -36,7 +38,7 @@ class Provenance:
 def encode(provenance: Provenance) -> bytes:
     """The value of (0002,0102): JSON, a space at the end if its length were odd (PS3.5 7.1.1)."""
     fields: dict[str, document.Json] = {
-        "version": document.FORMAT_VERSION,
+        "version": VERSION,
         "received": document.time_text(provenance.received_at_ms),
         "salt": document.octets_text(provenance.salt),
         "origin": origin_fields(provenance.origin),
@@ -53,7 +55,9 @@ def decode(data: Buffer) -> Provenance:
     Raises:
         Damaged: it is not ours.
     """
-    fields = document.decode(bytes(data).rstrip(b"\0 "), "the provenance of an instance")
+    fields = document.decode(
+        bytes(data).rstrip(b"\0 "), "the provenance of an instance", VERSION
+    )
     return Provenance(
         origin=read_origin(fields.inner("origin")),
         received_at_ms=fields.time_ms("received"),

@@ -13,7 +13,14 @@ from typing import Final, Protocol, Self
 
 from harmoni.model.errors import Damaged
 from harmoni.sealing import document
-from harmoni.sealing.pack import FOOTER_NAME, MANIFEST_NAME, PUBLIC_NAME, PublicMember, PublicTable
+from harmoni.sealing.pack import (
+    FOOTER_NAME,
+    MANIFEST_NAME,
+    PUBLIC_NAME,
+    VERSION,
+    PublicMember,
+    PublicTable,
+)
 from harmoni.sealing.streaming import Buffer
 from harmoni.sealing.tar import (
     BLOCK_BYTES,
@@ -80,7 +87,7 @@ class Footer:
         """The 512 bytes."""
         fields = _FOOTER.pack(
             _FOOTER_MAGIC,
-            document.FORMAT_VERSION,
+            VERSION,
             0,
             self.manifest_offset,
             self.manifest_size,
@@ -96,6 +103,7 @@ class Footer:
 
         Raises:
             Damaged: altered, or the file does not end as a sealed pack does.
+            UnknownFormat: of another version.
         """
         body = bytes(data)
         fields = body[:_FOOTER_SUM_OFFSET]
@@ -111,12 +119,9 @@ class Footer:
             public_size=public_size,
             sha256=sha256,
         )
-        if version != document.FORMAT_VERSION:
-            raise Damaged(
-                f"a pack has version {version}, this program knows {document.FORMAT_VERSION}; use"
-                " the program that wrote it or a newer one"
-            )
-        if magic != _FOOTER_MAGIC or footer.pack() != body:
+        if magic == _FOOTER_MAGIC:
+            document.require_version(version, "a pack", VERSION)
+        if footer.pack() != body:
             raise Damaged(f"{_NO_TAIL}: the footer is of another format")
         if manifest_offset % BLOCK_BYTES or manifest_offset < 2 * BLOCK_BYTES:
             raise Damaged(f"{_NO_TAIL}: no member begins where the footer says")

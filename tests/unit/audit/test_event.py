@@ -52,7 +52,7 @@ def test_arbitrary_bytes_are_an_event_or_damaged(data):
 @pytest.mark.parametrize(
     "change",
     [
-        (b'"version":0', b'"version":1'),
+        (b'"version":1', b'"version":2'),
         (b'"outcome":0', b'"outcome":3'),
         (b'"act":"query"', b'"act":"guess"'),
         (b'"action":"E"', b'"action":"X"'),
@@ -78,7 +78,7 @@ def test_the_json_is_what_the_reference_page_shows():
     )
     assert event.encode() == (
         b'{"act":"instances-transferred","action":"C","at":"2023-11-14T22:13:20.007Z",'
-        b'"instances":{"1.2":3},"outcome":0,"version":0,'
+        b'"instances":{"1.2":3},"outcome":0,"version":1,'
         b'"who":{"calling_ae_title":"GW_A","hospital":"hospital-a"}}'
     )
 

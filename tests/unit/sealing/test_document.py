@@ -18,7 +18,7 @@ jsons = st.recursive(
 
 
 def fields(**values):
-    return document.decode(document.encode({"version": 0, **values}), "a test")
+    return document.decode(document.encode({"version": 0, **values}), "a test", 0)
 
 
 def test_the_form_is_canonical():
@@ -46,13 +46,13 @@ def test_property_octets_are_read_back(value):
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_are_damaged(data):
     with pytest.raises(Damaged):
-        document.decode(data, "a test")
+        document.decode(data, "a test", 0)
 
 
 @given(st.dictionaries(st.text(), jsons, max_size=5))
 def test_a_document_without_our_version_is_damaged(body):
     with pytest.raises(Damaged):
-        document.decode(json.dumps({**body, "version": 1}).encode(), "a test")
+        document.decode(json.dumps({**body, "version": 1}).encode(), "a test", 0)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_document_without_our_version_is_damaged(body):
 )
 def test_what_is_no_document_is_damaged(text):
     with pytest.raises(Damaged):
-        document.decode(text.encode(), "a test")
+        document.decode(text.encode(), "a test", 0)
 
 
 READERS = {
@@ -122,7 +122,7 @@ def test_base64_has_one_form(text):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le", "utf-8-sig"])
 def test_another_encoding_than_utf_8_is_damaged(encoding):
     with pytest.raises(Damaged):
-        document.decode('{"version":0}'.encode(encoding), "a test")
+        document.decode('{"version":0}'.encode(encoding), "a test", 0)
 
 
 def test_unknown_fields_are_ignored():

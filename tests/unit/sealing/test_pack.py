@@ -125,7 +125,7 @@ def test_a_public_table_is_read_back():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'"version":0', b'"version":1'),
+        (b'"version":1', b'"version":2'),
         (b'"suite":"aes', b'"suite":"des'),
         (b'"kind":"instances"', b'"kind":"images"'),
         (b'"offset":2048', b'"offset":-1'),

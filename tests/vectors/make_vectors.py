@@ -153,9 +153,7 @@ def make_more_keys(index: Index) -> None:
     for who, identity in (("a", IDENTITY), ("b", OTHER_SITE), ("recovery", RECOVERY)):
         facts = {"identity": identity.to_string(), "key": EPOCH.key.hex()}
         index.add(f"ages/two-sites-{who}.age", two, "opens", f"two sites, by {who}", **facts)
-    index.add(
-        "ages/two-sites.age", two, "not held", "a gateway", identity=GATEWAY.to_string()
-    )
+    index.add("ages/two-sites.age", two, "not held", "a gateway", identity=GATEWAY.to_string())
     gateway = kept(index, "gateway", GATEWAY_EPOCH, [GATEWAY, RECOVERY])
     facts = {"identity": RECOVERY.to_string(), "key": GATEWAY_EPOCH.key.hex()}
     index.add("ages/gateway.age", gateway, "opens", "a gateway's, by the recovery", **facts)
@@ -182,7 +180,10 @@ def make_more_keys(index: Index) -> None:
     block("field", document.encode(minted | {"later": 1}), "opens", "a new field", 18, key=key)
     block("version-0", document.encode(minted | {"version": 0}), "unknown", "version 0", 17)
     block("suite", document.encode(minted | {"suite": "aes512"}), "unknown", "a new suite", 17)
-    gateway = {"epoch_key": GATEWAY_EPOCH.key.hex(), "key": GATEWAY_BLOCK.open_row(3, GATEWAY_EPOCH).hex()}
+    gateway = {
+        "epoch_key": GATEWAY_EPOCH.key.hex(),
+        "key": GATEWAY_BLOCK.open_row(3, GATEWAY_EPOCH).hex(),
+    }
     block("gateway", GATEWAY_BLOCK.encode(), "opens", "a gateway's", 3, **gateway)
     block("version-text", document.encode(minted | {"version": "1"}), "damaged", "a text", 17)
 
@@ -389,7 +390,9 @@ def part_10(uid: str, told: bytes) -> bytes:
 
     def element(tag: int, vr: bytes, value: bytes) -> bytes:
         value += b"\0" * (len(value) % 2)
-        length = struct.pack("<HI" if vr == b"OB" else "<H", *([0] if vr == b"OB" else []), len(value))
+        length = struct.pack(
+            "<HI" if vr == b"OB" else "<H", *([0] if vr == b"OB" else []), len(value)
+        )
         return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr + length + value
 
     meta = b"".join(
@@ -480,7 +483,7 @@ STUDY = "2.25.1000"
 
 
 def every_kind(evicted: dict[str, Json]) -> list[tuple[str, str, dict[str, Json]]]:
-    """One event of each kind that pack-format.md, section 6, describes."""
+    """One event of each kind that pack-format.md, section 11, describes."""
     sha, other, salt = (seeded(each, 32) for each in ("version", "before", "salt of a study"))
     one: dict[str, Json] = {"sop_instance_uid": "2.25.1", "sha256": sha.hex()}
     held: dict[str, Json] = {**one, "transfer_syntax": "1.2.840.10008.1.2.1"}
@@ -584,7 +587,9 @@ def make_packs(index: Index) -> None:
     )
     told = every_kind(json.loads(bytes(evicted)))
     every = event_pack("events", 40, told)
-    add("events", every, "opens", "one event of each kind, and of an unknown one", members=len(told))
+    add(
+        "events", every, "opens", "one event of each kind, and of an unknown one", members=len(told)
+    )
     at_gateway = {
         "block": "blocks/gateway.json",
         "epoch": "ages/gateway.age",

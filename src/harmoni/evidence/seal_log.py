@@ -30,7 +30,7 @@ _FILE_NAME: Final = re.compile(r"[0-9]{12}\.json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealRecord:
-    """What was sealed: docs/reference/pack-format.md, section "Log record"."""
+    """What was sealed: docs/reference/pack-format.md, section 12."""
 
     kind: str
     """"instances" or "events"."""

@@ -953,7 +953,7 @@ function judge(folder, facts) {
   }
 }
 
-/** The SHA-256 of the pack that a log record names, nothing if it names none (P10). */
+/** The SHA-256 of the pack that a log record names, nothing if it names none (P12). */
 function readRecord(data, before, { hospital, site }) {
   const record = parse(data, "a log record", { hospital, site });
   return reading("a log record", () => {

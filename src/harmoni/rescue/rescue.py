@@ -764,7 +764,7 @@ def judge(folder: Path, facts: Json) -> str:
 
 
 def read_record(data: bytes, before: bytes | None, place: Json) -> bytes:
-    """The SHA-256 of the pack that a log record names, nothing if it names none (P10)."""
+    """The SHA-256 of the pack that a log record names, nothing if it names none (P12)."""
     record = parse(data, "a log record", hospital=place["hospital"], site=place["site"])
     with reading("a log record"):
         expected = 0 if before is None else natural(json.loads(before)["sequence"]) + 1

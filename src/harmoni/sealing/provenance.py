@@ -55,9 +55,7 @@ def decode(data: Buffer) -> Provenance:
     Raises:
         Damaged: it is not ours.
     """
-    fields = document.decode(
-        bytes(data).rstrip(b"\0 "), "the provenance of an instance", VERSION
-    )
+    fields = document.decode(bytes(data).rstrip(b"\0 "), "the provenance of an instance", VERSION)
     return Provenance(
         origin=read_origin(fields.inner("origin")),
         received_at_ms=fields.time_ms("received"),

@@ -16,7 +16,7 @@ from unit.sealing import samples
 from unit.sealing.test_provenance import origins
 
 times = st.integers(0, 253_402_300_799_999)
-numbers = st.integers(0, (1 << 63) - 1)
+numbers = st.integers(0, (1 << 53) - 1)
 digests = st.binary(min_size=32, max_size=32)
 # Few distinct values, so that levels are shared as well as different.
 levels = st.lists(

@@ -39,7 +39,7 @@ def test_the_associated_data_is_this():
         kind=Kind.INSTANCE, hospital=HospitalId("h-1"), pack_id=samples.PACK_ID, sequence=12
     )
     assert bound == (
-        b"\0\x010"
+        b"\0\x011"
         b"\0\x1aaes256-gcm-hkdf-sha256-64k"
         b"\0\x08instance"
         b"\0\x03h-1"

@@ -229,7 +229,7 @@ def test_files_are_given_back_with_their_own_prefix():
 
 def test_every_kind_of_the_page_has_a_vector_with_the_fields_of_the_page():
     page = (FOLDER.parents[1] / "docs/reference/pack-format.md").read_text()
-    table = page.split("## 6. Events")[1].split("\n## ")[0]
+    table = page.split("## 11. Events")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([a-z-]+)` \| [^|]* \| (.*) \|$", table, re.MULTILINE)
     events = [Event.decode(x) for n, x in opened("packs/events.tar").items() if n[0] == "e"]
     told = {kind: set() for kind, _ in rows}

@@ -2,10 +2,10 @@
 
     python tests/vectors/make_vectors.py
 
-Everything comes from fixed seeds, so a second run changes nothing. Only the age files in KEPT cannot
-be made again, because encapsulation draws its own randomness: existing ones are kept. The formats
-are frozen: vectors are added, and none is ever changed (tests/unit/sealing/frozen.txt holds their
-hashes); a new version gets vectors of its own.
+Everything comes from fixed seeds, so a second run changes nothing. Only the age files in KEPT
+cannot be made again, because encapsulation draws its own randomness: existing ones are kept. The
+formats are frozen: vectors are added, and none is ever changed (tests/unit/sealing/frozen.txt holds
+their hashes); a new version gets vectors of its own.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from harmoni.sealing.event import Event
 from harmoni.sealing.keys import EpochKey, KeyBlock, KeyId
 from harmoni.sealing.manifest import ListedEvent, Manifest
 from harmoni.sealing.pack import Kind, PackKind, PublicMember, PublicTable, Readme
+from vectors.every_kind import UNKNOWN_KIND, every_kind
 
 FOLDER = Path(__file__).parent
 HOSPITAL, SITE, MONTH = HospitalId("h-vectors"), SiteId("dc1"), "2026-11"
@@ -478,85 +479,6 @@ def event_pack(label: str, row: int, told: list[tuple[str, str, dict[str, Json]]
     return draft.sealed([], listed)
 
 
-UNKNOWN_KIND = "kind-of-a-later-program"
-STUDY = "2.25.1000"
-
-
-def every_kind(evicted: dict[str, Json]) -> list[tuple[str, str, dict[str, Json]]]:
-    """One event of each kind that pack-format.md, section 11, describes."""
-    sha, other, salt = (seeded(each, 32) for each in ("version", "before", "salt of a study"))
-    one: dict[str, Json] = {"sop_instance_uid": "2.25.1", "sha256": sha.hex()}
-    held: dict[str, Json] = {**one, "transfer_syntax": "1.2.840.10008.1.2.1"}
-    file: dict[str, Json] = {"pack": str(ulid("three")), "size": 10_752, "sha256": sha.hex()}
-    study: dict[str, Json] = {"study_instance_uid": STUDY}
-    named: dict[str, Json] = {
-        "study": hashlib.sha256(salt + STUDY.encode()).hexdigest(),
-        "salt": document.octets_text(salt),
-    }
-    time = document.time_text(TIME_MS)
-    message = document.octets_text(b"MSH|^~\\&|RIS|A|||20261124||ADT^A08|77|P|2.5\rPID|||1\r")
-    committed: dict[str, Json] = {
-        "transaction": "2.25.9", "copies": 2, "places": ["dc1", "dc2"], "instances": [held],
-    }  # fmt: skip
-    element: Json = ["00100010", "PN", document.octets_text(b"VECTOR^NEW")]
-    hold: dict[str, Json] = {"hold": str(ulid("hold")), "by": "operator-1"}
-    signature: dict[str, Json] = {
-        "by": "operator-1", "algorithm": "ed25519", "certificate": document.octets_text(b"DER"),
-        "signature": document.octets_text(seeded("signature", 64)),
-    }  # fmt: skip
-    key = str(KeyId(BLOCK.block_id, 17))
-    return [
-        ("commitment", STUDY, {"requester": "PACS", **committed}),
-        ("commitment", STUDY, {"by": "HARMONI", **committed}),
-        ("receipt", STUDY, {"gateway": "gw-a", "instances": [{**one, "size": 9, "received": time}]}),
-        ("eviction", STUDY, {**file, "key": key, "manifest": evicted}),
-        ("repair", "", {**file, "from": "dc2", "was": "damaged", "members": ["i/00000001"]}),
-        ("copy", "", {**file, "place": "dc2", "verified": time}),
-        ("conflict", STUDY, {
-            **study, "source": "PACS", "pack": str(ulid("three")), "difference": "pixels",
-            "instances": [{**one, "before": other.hex()}],
-        }),
-        ("choice", STUDY, {
-            **study, "by": "operator-1", "reason": "the later one", "instances": [one],
-        }),
-        ("overlay", STUDY, {
-            **study, "source": "RIS", "type": "ADT^A08", "message": message,
-            "character_set": "", "elements": [element],
-        }),
-        ("overlay", "patient:1^^^A", {
-            "patient": ["1", "A"], "source": "RIS", "type": "ADT^A40", "message": message,
-            "character_set": "UNICODE UTF-8", "elements": [element],
-        }),
-        ("rejection", STUDY, {
-            **study, "code": ["113001", "DCM", "Rejected for Quality Reasons"], "note": "2.25.8",
-            "by": "PACS", "instances": [one],
-        }),
-        ("hold", STUDY, {**study, **hold, "reason": "court", "until": time}),
-        ("release", STUDY, {**study, **hold, "reason": "judgement"}),
-        ("tombstone", "", {
-            **named, "complete": time, "packs": [{
-                "pack": str(ulid("three")), "kind": "instances", "key": key, "size": 10_752,
-                "sha256": sha.hex(), "root": other.hex(), "sealed": time,
-            }],
-            "events": [{"pack": str(ulid("events")), "sequence": 0, "key": key}],
-        }),
-        ("act", "", {
-            **named, "act": "erase", "by": ["operator-1", "operator-2"],
-            "statement": document.octets_text(b'{"act":"erase"}'), "signatures": [signature],
-        }),
-        ("key-change", "", {
-            "what": "identity", "site": "dc1", "before": "age1pq1old", "after": "age1pq1new",
-            "by": "operator-1",
-        }),
-        ("certificate", "", {
-            "holder": "gw-a", "serial": "0a", "sha256": sha.hex(), "not_before": time,
-            "not_after": time, "certificate": document.octets_text(b"DER"), "by": "operator-1",
-        }),
-        ("heartbeat", "", {"from": "gw-a", "sent": time, "report": {"queued": 3}}),
-        (UNKNOWN_KIND, STUDY, {"anything": {"deep": [1, None, True, "\u0391"]}}),
-    ]  # fmt: skip
-
-
 def resealed(data: bytes, old: bytes, new: bytes, version: int = 1) -> bytes:
     """A sealed pack with other words in its plain parts, and a footer that agrees."""
     end = len(data) - tail.FOOTER_FROM_END
@@ -585,7 +507,8 @@ def make_packs(index: Index) -> None:
             kind=Kind.MANIFEST, hospital=HOSPITAL, pack_id=ulid("three"), sequence=0
         ),
     )
-    told = every_kind(json.loads(bytes(evicted)))
+    key = str(KeyId(BLOCK.block_id, 17))
+    told = every_kind(json.loads(bytes(evicted)), seeded, lambda label: str(ulid(label)), key=key)
     every = event_pack("events", 40, told)
     add(
         "events", every, "opens", "one event of each kind, and of an unknown one", members=len(told)

@@ -279,8 +279,8 @@ def _walk(filesystem: Filesystem, name: str, key: bytes) -> Iterator[Entry | str
                 continue
             sequence = _sequence(record)
             event = _open(cipher, record)
-            if event is None:
-                yield f"{name}: record {expected} at byte {offset} was altered"
+            if not isinstance(event, AuditEvent):
+                yield f"{name}: record {expected} at byte {offset} {_why_unread(event)}"
                 previous = b""
             elif sequence != expected:
                 yield f"{name}: record {sequence} stands where {expected} is due"
@@ -327,13 +327,21 @@ def _resume(
     return None
 
 
-def _open(cipher: AESGCM, record: bytes) -> AuditEvent | None:
+def _open(cipher: AESGCM, record: bytes) -> AuditEvent | Damaged | None:
+    """The event; None if it was altered; why not, if it is authentic and not known here."""
     head = record[: _HEAD.size]
     try:
         plaintext = cipher.decrypt(_nonce(_sequence(record)), record[_HEAD.size :], head)
-        return AuditEvent.decode(plaintext)
-    except (InvalidTag, Damaged):
+    except InvalidTag:
         return None
+    try:
+        return AuditEvent.decode(plaintext)
+    except Damaged as error:
+        return error
+
+
+def _why_unread(error: Damaged | None) -> str:
+    return "was altered" if error is None else f"is authentic and not known here: {error}"
 
 
 def _sequence(record: bytes) -> int:

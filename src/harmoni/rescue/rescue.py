@@ -772,7 +772,8 @@ def read_record(data: bytes, before: bytes | None, place: Json) -> bytes:
             raise ValueError
         if record["kind"] not in ("instances", "events"):
             return b""
-        if len(bytes.fromhex(record["root"])) != 32 or not natural(record["size"]):
+        natural(record["size"])
+        if not all(re.fullmatch("[0-9a-f]{64}", record[name]) for name in ("root", "sha256")):
             raise ValueError
         return bytes.fromhex(record["sha256"])
 

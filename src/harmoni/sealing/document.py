@@ -11,7 +11,8 @@ fields that it does not know, so that a later version may add some.
 import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -111,7 +112,7 @@ class Fields:
         require_suite(found, self._where, known)
         return found
 
-    def others(self, known: Set[str]) -> Mapping[str, Json]:
+    def others(self, known: AbstractSet[str]) -> Mapping[str, Json]:
         """The fields of other names: a later program's, which whoever rewrites it keeps."""
         return {name: value for name, value in self._fields.items() if name not in known}
 

@@ -1,6 +1,7 @@
 """The spool keeps what it flushed, and every change to it shows."""
 
 import errno
+import hashlib
 import itertools
 import os
 import threading
@@ -8,6 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from harmoni.audit import event as audit_event
 from harmoni.audit import spool
 from harmoni.audit.event import Act, AuditEvent
 from harmoni.backends.filesystem import Filesystem
@@ -50,6 +52,28 @@ def test_events_come_back_in_order(store, written):
         (number, event(number)) for number in range(5)
     ]
     assert spool.verify(store, name, KEY) == spool.Findings(5, 0, ())
+
+
+def test_the_frozen_format_is_written_to_the_byte(store, written):
+    """Version 1 for ever: docs/reference/audit-spool.md."""
+    name, _ = written
+    frozen = "621dc4984e133dcf2a27051b12b4264cdd0366c01f65b7a805c6a15fb314f2f9"
+    assert hashlib.sha256(store.read(name)).hexdigest() == frozen
+
+
+def test_a_record_of_a_later_program_is_told_from_an_altered_one(store, monkeypatch):
+    with create(store) as opened:
+        opened.append(event(0))
+        with monkeypatch.context() as later:
+            later.setattr(audit_event, "VERSION", 2)
+            opened.append(event(1))
+        opened.append(event(2))
+    findings = spool.verify(store, opened.name, KEY)
+
+    assert findings.records == 2
+    [problem] = findings.problems
+    assert ": record 1 at byte " in problem
+    assert "is authentic and not known here: an audit event has version 2" in problem
 
 
 def test_no_patient_data_stands_in_clear(store, written):

@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -6,6 +7,7 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.evidence.seal_log import SealLog, SealRecord
 from harmoni.model.errors import Damaged
 from harmoni.model.identifiers import HospitalId, PackId, SiteId
+from harmoni.sealing import document
 
 
 def record(number):
@@ -103,3 +105,26 @@ def test_a_record_that_cannot_be_read_is_damage(log, tmp_path):
 
     with pytest.raises(Damaged):
         log.find(record(0).pack_id)
+
+
+def altered(root, number, **fields):
+    path = root / f"log/hospital-a/dc1/{number:012d}.json"
+    path.write_bytes(document.encode(json.loads(path.read_bytes()) | fields))
+
+
+def test_a_record_under_another_number_is_damage(log, tmp_path):
+    log.append(record(0))
+    altered(tmp_path, 0, sequence=1)
+
+    with pytest.raises(Damaged, match="another number"):
+        list(log.records())
+
+
+def test_a_record_of_an_unknown_kind_is_counted_and_passed_over(log, tmp_path):
+    for number in range(3):
+        log.append(record(number))
+    altered(tmp_path, 1, kind="later")
+
+    assert list(log.records()) == [(0, record(0)), (2, record(2))]
+    assert list(log.readable()) == [record(0), record(2)]
+    assert log.find(record(0).pack_id) == record(0)

@@ -11,6 +11,7 @@ from harmoni.dicom.identifier import QueryLevel
 from harmoni.holdings import listing
 from harmoni.index import equality, packs
 from harmoni.model.errors import Damaged, HarmoniError, StorageFailed
+from harmoni.sealing import event
 from harmoni.vault import reader
 
 MIB = 1 << 20
@@ -105,6 +106,36 @@ def test_a_torn_tail_is_cut_and_everything_acknowledged_is_kept(house):
 
     assert (finished.cut_bytes, finished.damaged) == (700, ())
     assert house.recall(house.versions(2)[0]) == houses.data_set(2)
+
+
+def test_a_pack_of_a_newer_version_is_neither_sealed_nor_dropped(house):
+    """After a step back to an older program: no row tells that anything of it counts."""
+    house.store(houses.data_set(1), 1)
+    path = open_pack(house)
+    house.holding.recorder.packs.retire_all()
+    with house.holding.index.write() as connection:
+        connection.execute("DELETE FROM instance")
+    newer = path.read_bytes().replace(b"harmoni-pack 1\n", b"harmoni-pack 2\n", 1)
+    path.write_bytes(newer)
+    done, failures = house.holding.sealer.finish_free()
+
+    assert done == []
+    assert "has version 2, this program knows 1" in failures[path.stem]
+    assert path.read_bytes() == newer
+
+
+def test_an_event_of_a_newer_version_is_not_cut_from_its_pack(house, monkeypatch):
+    with monkeypatch.context() as later:
+        later.setattr(event, "VERSION", 2)
+        house.holding.events.append("hold", {"study": "1.2"}, subject="1.2")
+    house.holding.events.retire()
+    path = open_pack(house)
+    newer = path.read_bytes()
+    done, failures = house.holding.sealer.finish_free()
+
+    assert done == []
+    assert "has version 2, this program knows 1" in failures[path.stem]
+    assert path.read_bytes() == newer
 
 
 def test_a_member_torn_at_any_byte_is_cut_without_a_trace(house):

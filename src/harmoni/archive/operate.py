@@ -228,6 +228,7 @@ def status(config: ArchiveConfig) -> Status:
             stats.append(oversight.stat_of(holding))
             waiting += holding.commitments.waiting()
             problems += oversight.key_copy_problems(holding, archive.clock.now_ms())
+            problems += oversight.room_problems(holding)
         except HarmoniError as error:
             problems.append(f"{hospital}: {error}")
     problems += [

@@ -400,6 +400,11 @@ class Filesystem:
             state = os.stat(self._at(name))
             return state.st_ino, state.st_ctime_ns
 
+    def device(self, name: str) -> int:
+        """The file system of a file or folder: the same number for what lies on the same one."""
+        with translated("stat", name):
+            return os.stat(self._root / name).st_dev
+
     def size_bytes(self, name: str) -> int:
         """The length of a file."""
         with translated("measure", name):
@@ -409,16 +414,16 @@ class Filesystem:
         """Whether this process may make files in the root: rights, and how it is mounted."""
         return os.access(self._root, os.W_OK | os.X_OK)
 
-    def free_bytes(self) -> int:
-        """Space that an unprivileged writer can still take on this file system."""
-        with translated("measure", "."):
-            state = os.statvfs(self._root)
+    def free_bytes(self, folder: str = "") -> int:
+        """Space that an unprivileged writer can still take on the file system of a folder."""
+        with translated("measure", folder or "."):
+            state = os.statvfs(self._root / folder)
             return state.f_bavail * state.f_frsize
 
-    def used_fraction(self) -> float:
-        """How much of this file system is used, as an unprivileged writer sees it: 0 to 1."""
-        with translated("measure", "."):
-            state = os.statvfs(self._root)
+    def used_fraction(self, folder: str = "") -> float:
+        """How much of a folder's file system is used, as an unprivileged writer sees it: 0 to 1."""
+        with translated("measure", folder or "."):
+            state = os.statvfs(self._root / folder)
         used = state.f_blocks - state.f_bfree
         whole = used + state.f_bavail
         return used / whole if whole else 1.0

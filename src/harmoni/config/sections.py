@@ -45,6 +45,14 @@ class NodeSection(Section):
         description="Processes that accept associations; about one per core that receiving may "
         "take, since each is one busy Python interpreter.",
     )
+    reserve_bytes: int = Field(
+        default=1024 * _MEBIBYTE,
+        ge=0,
+        json_schema_extra={"unit": "bytes"},
+        description="No instance is taken in (A700) while less than this is free on a disk of "
+        "packs, keys, index or audit, so that sealing, commitment, audit and a gateway's letting "
+        "go always find room. Others who write to the same disk may take it all the same.",
+    )
     safe_copies: int = Field(
         default=2,
         ge=1,

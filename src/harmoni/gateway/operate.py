@@ -144,6 +144,7 @@ def status(house: House) -> Status:
     problems = readiness.certificate_problems(config, house.clock.now_ms())
     holding = house.own
     problems += oversight.key_copy_problems(holding, house.clock.now_ms())
+    problems += oversight.room_problems(holding)
     stat = oversight.stat_of(holding)
     with holding.index.reader() as connection:
         depth = jobs.depth(connection)

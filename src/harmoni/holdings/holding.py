@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from harmoni.audit import spool
 from harmoni.backends.filesystem import Filesystem
 from harmoni.dicom.identifier import Query
 from harmoni.evidence.seal_log import SealLog
@@ -30,6 +31,7 @@ from harmoni.holdings.presence import Presence
 from harmoni.holdings.rebuild import Rebuilder
 from harmoni.holdings.record import Recorder
 from harmoni.holdings.repair import Repairer
+from harmoni.holdings.room import Room
 from harmoni.holdings.scrub import Scrubber
 from harmoni.holdings.seal import Sealer
 from harmoni.index import find, lookup, packs, totals
@@ -65,6 +67,7 @@ class Site:
         destination: where every instance is sent on to; "" for nowhere.
         key_copies: directories that get a copy of every wrapped key.
         erasure_horizon_days: after how long no old copy of a key block is left anywhere.
+        reserve_bytes: what no instance takes of a disk's space.
     """
 
     files: Filesystem
@@ -79,6 +82,7 @@ class Site:
     destination: str = ""
     key_copies: tuple[Path, ...] = ()
     erasure_horizon_days: float = 90.0
+    reserve_bytes: int = 0
 
 
 class Holding:
@@ -121,6 +125,13 @@ class Holding:
         )
         self._packs = PackReader(site.files, self.layout, self.keyring.data_key)
         self.presence = Presence(site.files, self.layout, self.index)
+        self.room = Room(
+            site.files,
+            self.layout.open_packs,
+            (self.layout.index, self.layout.keys, spool.FOLDER),
+            site.reserve_bytes,
+        )
+        """What is left of the disks."""
         # Made here and not at its first use: two threads would make two, and nobody would let go
         # of the packs of the one that is forgotten.
         self.recorder = Recorder(
@@ -133,6 +144,7 @@ class Holding:
                 clock=site.clock,
                 pack_ids=self._pack_ids,
                 limits=site.limits,
+                room=self.room,
             ),
             index=self.index,
             presence=self.presence,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.holdings.live_index import LiveIndex
 from harmoni.holdings.open_pack import OpenPack
+from harmoni.holdings.room import Room
 from harmoni.index import packs
 from harmoni.model.errors import OutOfResources, StorageFailed
 from harmoni.model.header import STUDY_INSTANCE_UID as STUDY
@@ -43,6 +44,7 @@ class OpenPacks:
         clock: the time.
         pack_ids: gives each new pack its id.
         limits: when to let go.
+        room: says whether there is any.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class OpenPacks:
         clock: Clock,
         pack_ids: PackIds,
         limits: PackLimits,
+        room: Room,
     ) -> None:
         self.limits = limits
+        self.room = room
         self._files = files
         self._hospital = hospital
         self._layout = Layout(hospital)
@@ -75,8 +79,9 @@ class OpenPacks:
         An instance without a Study Instance UID belongs to the pack of its SOP class.
 
         Raises:
-            OutOfResources, StorageFailed: no pack could be opened.
+            OutOfResources, StorageFailed: no pack could be opened, or there is no room.
         """
+        self.room.require()
         study = header.uid(STUDY)
         key = ("study", study) if study else ("class", sop_class_uid)
         while True:
@@ -90,6 +95,7 @@ class OpenPacks:
 
     def enter_alone(self) -> OpenPack:
         """A new pack for one giant; the caller must `leave` and `retire` it."""
+        self.room.require()
         giant = self._open(alone=True)
         giant.enter()
         return giant

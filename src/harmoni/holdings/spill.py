@@ -172,6 +172,7 @@ class Spill:
         )
 
     def _write(self) -> None:
+        self._packs.room.require()
         if self._part is not None:
             self._written += self._part.write([self._out], self._written)
         else:

@@ -79,6 +79,7 @@ class Node(ABC):
             destination=destination,
             key_copies=config.keys.copies,
             erasure_horizon_days=config.keys.erasure_horizon_days,
+            reserve_bytes=section.reserve_bytes,
         )
         self._lock = threading.Lock()
         self._holdings: dict[HospitalId, Holding] = {}

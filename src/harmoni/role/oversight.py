@@ -128,6 +128,12 @@ def key_copy_problems(holding: Holding, now_ms: int) -> list[str]:
     ]
 
 
+def room_problems(holding: Holding) -> list[str]:
+    """Why no instance is taken in, if none is."""
+    why = holding.room.shortage()
+    return [f"{holding.hospital}: {why}"] if why else []
+
+
 def stat_of(holding: Holding) -> HospitalStat:
     """Packs, instances and bytes of one holding."""
     with holding.index.reader() as connection:

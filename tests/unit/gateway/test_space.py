@@ -22,7 +22,7 @@ def full(gateway, archive, monkeypatch):
     gateway.store(4)
     gateway.seal()
     monkeypatch.setattr(
-        type(gateway.house.files), "used_fraction", lambda _: 0.45 + 0.1 * len(held(gateway))
+        type(gateway.house.files), "used_fraction", lambda *_: 0.45 + 0.1 * len(held(gateway))
     )
     return gateway
 
@@ -60,9 +60,25 @@ def test_the_longest_unused_goes_first_and_only_down_to_the_lower_mark(full):
 
 
 def test_what_is_not_safe_stays_however_full_it_is(full, monkeypatch):
-    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda _: 0.99)
+    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda *_: 0.99)
 
     space(full).keep()
+
+    assert held(full) == [houses.STUDY]
+
+
+def test_it_lets_go_below_twice_the_reserve_however_little_is_used(full, monkeypatch):
+    free = [0]
+    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda *_: 0.01)
+    monkeypatch.setattr(type(full.house.files), "free_bytes", lambda *_: free[0])
+    free[0] = 2 * full.holding.room.reserve_bytes
+    keeping = space(full)
+    keeping.keep()
+    assert len(held(full)) == 4
+
+    free[0] -= 1
+    full.clock.advance(30)
+    keeping.keep()
 
     assert held(full) == [houses.STUDY]
 
@@ -76,7 +92,7 @@ def test_a_retrieval_counts_as_use(full):
 
 def test_it_looks_every_half_minute(full, monkeypatch):
     looks = []
-    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda _: looks.append(1) or 0.1)
+    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda *_: looks.append(1) or 0.1)
     keeping = space(full)
     for _ in range(3):
         keeping.keep()

@@ -1,57 +1,19 @@
-"""A full data disk: senders are told, nothing acknowledged is lost, and space is enough."""
+"""A full disk of the archive: senders are told, nothing acknowledged is lost, space is enough."""
 
-import errno
-import os
 import random
-import subprocess
 
 import pytest
 
 import centre
+import small_disk
 from harmoni.dicom.identifier import QueryLevel
 from harmoni.dicom.status import Status
+from small_disk import MIB
 
 STUDY = "1.2.3.4"
-DISK_MIB = 64
-MIB = 1 << 20
+THE_STUDY = {0x0020_000D: STUDY}
 SIZES = [800_000, 5 << 20, 30_000]
 FULL = int(Status.OUT_OF_RESOURCES)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A data directory on a file system of its own, which only root can make."""
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("a small disk needs root to be mounted")
-        pytest.skip("a small disk needs root to be mounted")
-    data = tmp_path / "centre" / "dc1" / "data"
-    data.mkdir(parents=True)
-    options = ["-t", "tmpfs", "-o", f"size={DISK_MIB}m", "harmoni-test", str(data)]
-    subprocess.run(["mount", *options], check=True)
-    yield data
-    subprocess.run(["umount", str(data)], check=True)
-
-
-def fill(ballast, leave_bytes):
-    """Write a file that leaves so many bytes of its file system.
-
-    The archive may write between the look and the filling: then what is left is looked at again.
-    """
-    descriptor = os.open(ballast, os.O_CREAT | os.O_WRONLY)
-    try:
-        filled = False
-        while not filled:
-            state = os.statvfs(ballast.parent)
-            try:
-                os.posix_fallocate(descriptor, 0, state.f_bavail * state.f_frsize - leave_bytes)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-            else:
-                filled = True
-    finally:
-        os.close(descriptor)
 
 
 def check(archive, house, kept):
@@ -65,35 +27,47 @@ def check(archive, house, kept):
     ]
 
 
-@pytest.mark.parametrize("leave_bytes", [8 * MIB, 0], ids=["filled by senders", "filled by others"])
+def told_full(archive, house, wanted):
+    """Store where there is no room; what was taken all the same."""
+    statuses = archive.store(house, wanted)
+    assert FULL in statuses
+    assert set(statuses) <= {0, FULL}
+    return [sample for sample, status in zip(wanted, statuses, strict=True) if status == 0]
+
+
+def await_no_answers(archive, house):
+    centre.until(
+        lambda: archive.ask(house, QueryLevel.STUDY, THE_STUDY)[0] == FULL,
+        "no query is answered that cannot be audited",
+    )
+
+
+@pytest.mark.parametrize(
+    ("reserve_bytes", "leave_bytes"),
+    [(4 * MIB, 10 * MIB), (0, 0)],
+    ids=["filled by senders", "filled by others"],
+)
 def test_a_full_disk_refuses_politely_and_recovers_by_space_alone(
-    small_disk, tmp_path, leave_bytes
+    tmp_path, reserve_bytes, leave_bytes
 ):
-    source = random.Random("full")
     (tmp_path / "files").mkdir()
-    wanted = centre.write_instances(tmp_path / "files", STUDY, SIZES * 6, source)
-    ballast = small_disk / "ballast"
-    with centre.running(tmp_path / "centre", settings=["archive.workers=1"]) as archive:
+    wanted = centre.write_instances(tmp_path / "files", STUDY, SIZES * 6, random.Random("full"))
+    settings = ["archive.workers=1", f"archive.reserve_bytes={reserve_bytes}"]
+    with (
+        small_disk.mounted(tmp_path / "centre" / "dc1" / "data", 64) as disk,
+        centre.running(tmp_path / "centre", settings=settings) as archive,
+    ):
         (house,) = archive.houses
         assert archive.store(house, wanted[:3]) == [0, 0, 0]
-        fill(ballast, leave_bytes)
-        statuses = archive.store(house, wanted[3:])
-        assert FULL in statuses
-        assert set(statuses) <= {0, FULL}
-        kept = wanted[:3] + [
-            sample for sample, status in zip(wanted[3:], statuses, strict=True) if status == 0
-        ]
-        assert archive.echo(house) == 0
-        if leave_bytes:  # a query is answered only if it can be audited
-            assert len(archive.find(house, QueryLevel.STUDY, {0x0020_000D: STUDY})) == 1
-            check(archive, house, kept)
-        else:
-            centre.until(
-                lambda: archive.ask(house, QueryLevel.STUDY, {0x0020_000D: STUDY})[0] == FULL,
-                "no query is answered that cannot be audited",
-            )
-
-        ballast.unlink()
+        with small_disk.filled(disk, leave_bytes):
+            kept = wanted[:3] + told_full(archive, house, wanted[3:])
+            assert archive.echo(house) == 0
+            if reserve_bytes:  # what was begun is ended
+                check(archive, house, kept)
+                archive.await_seals()
+                assert archive.store(house, wanted[:1]) == [0]  # it is held already
+            else:
+                await_no_answers(archive, house)
         check(archive, house, kept)
         again = [sample for sample in wanted if sample not in kept]
         assert set(archive.store(house, again)) == {0}
@@ -101,3 +75,34 @@ def test_a_full_disk_refuses_politely_and_recovers_by_space_alone(
         archive.await_seals()
         archive.rebuild(house)
         check(archive, house, wanted)
+
+
+def test_a_full_disk_of_index_keys_or_audit_refuses_politely_too(tmp_path):
+    (tmp_path / "files").mkdir()
+    wanted = centre.write_instances(tmp_path / "files", STUDY, [30_000] * 8, random.Random("apart"))
+    settings = ["archive.workers=1", f"archive.reserve_bytes={MIB}"]
+    data = tmp_path / "centre" / "dc1" / "data"
+    with (
+        small_disk.mounted(data / "index", 16) as index,
+        small_disk.mounted(data / "keys", 16) as keys,
+        small_disk.mounted(data / "audit", 16) as audit,
+        centre.running(tmp_path / "centre", settings=settings) as archive,
+    ):
+        (house,) = archive.houses
+        assert archive.store(house, wanted[:2]) == [0, 0]
+        kept = wanted[:2]
+        for disk, more in ((index, wanted[2:4]), (keys, wanted[4:6]), (audit, wanted[6:])):
+            with small_disk.filled(disk, MIB // 2):
+                assert told_full(archive, house, more) == []
+                check(archive, house, kept)
+            with small_disk.filled(disk, 0):
+                assert told_full(archive, house, more) == []
+                assert archive.echo(house) == 0
+                if disk == audit:
+                    await_no_answers(archive, house)
+            assert archive.store(house, more) == [0, 0]
+            kept += more
+            check(archive, house, kept)
+        archive.await_seals()
+        archive.rebuild(house)
+        check(archive, house, kept)

@@ -4,12 +4,19 @@ Needed is it above the upper mark, and below twice the reserve: so where the dis
 of something else, letting go begins before instances are refused.
 """
 
+from collections import Counter, deque
+from contextlib import suppress
 from typing import Final
 
 from harmoni.gateway.house import House
+from harmoni.model.errors import NotHeld
 from harmoni.runtime.log import Log
 
 _LOOK_S: Final = 30.0
+_SHORT_LOOK_S: Final = 10.0
+"""While instances are refused for want of room."""
+_ROUND_S: Final = 2.0
+"""How long a round of the keeper tries studies; a gateway may have a hundred thousand."""
 _RESERVES: Final = 2
 
 
@@ -24,7 +31,9 @@ class Space:
     def __init__(self, house: House, log: Log) -> None:
         self._house = house
         self._log = log
-        self._looked_s = house.clock.monotonic_s() - _LOOK_S
+        self._again_s = house.clock.monotonic_s()
+        self._left: deque[str] = deque()
+        self._gone: Counter[str] = Counter()
 
     def keep(self) -> None:
         """Let go of studies, longest unused first, until there is room below the lower mark.
@@ -34,31 +43,36 @@ class Space:
         Raises:
             OutOfResources, StorageFailed: even what has to be written before cannot be.
         """
-        now_s = self._house.clock.monotonic_s()
-        if now_s - self._looked_s < _LOOK_S:
-            return
-        self._looked_s = now_s
-        marks = self._house.config.space
-        if self._has_room(marks.evict_above):
-            return
+        marks, clock = self._house.config.space, self._house.clock
+        now_s = clock.monotonic_s()
         let_go = self._house.own.let_go
-        studies = instances = freed_bytes = 0
-        for study in let_go.studies():
-            done = let_go.evict(study)
-            studies += bool(done.packs)
-            instances += done.instances
-            freed_bytes += done.freed_bytes
-            if done.packs and self._has_room(marks.evict_to):
-                break
-        used = round(self._used(), 3)
-        say = self._log.info if self._has_room(marks.evict_above) else self._log.error
-        say(
-            "let go of what was used least",
-            studies=studies,
-            instances=instances,
-            freed_bytes=freed_bytes,
-            used=used,
-        )
+        if not self._left:
+            if now_s < self._again_s:
+                return
+            is_short = self._house.own.room.shortage()
+            self._again_s = now_s + (_SHORT_LOOK_S if is_short else _LOOK_S)
+            if self._has_room(marks.evict_above):
+                return
+            self._left.extend(let_go.studies())
+        while self._left and clock.monotonic_s() - now_s < _ROUND_S:
+            with suppress(NotHeld):  # erased since it was listed
+                done = let_go.evict(self._left.popleft())
+                self._gone.update(
+                    studies=bool(done.packs),
+                    instances=done.instances,
+                    freed_bytes=done.freed_bytes,
+                )
+                if done.packs and self._has_room(marks.evict_to):
+                    self._left.clear()
+        if not self._left:
+            self._tell()
+
+    def _tell(self) -> None:
+        say = self._log.info
+        if not self._has_room(self._house.config.space.evict_above):
+            say = self._log.error
+        say("let go of what was used least", **self._gone, used=round(self._used(), 3))
+        self._gone.clear()
 
     def _has_room(self, mark: float) -> bool:
         room = self._house.own.room

@@ -32,27 +32,30 @@ class Room:
         self._packs = packs
         self._others = others
 
-    def require(self) -> None:
+    def require(self, wanted_bytes: int = 0) -> None:
         """Say that there is room for another instance.
 
         Looked at without a lock, before each instance and each MiB of a large one: what an
         association has in memory meanwhile, 4 MiB at most, may still follow.
 
+        Args:
+            wanted_bytes: what is about to be written at once.
+
         Raises:
-            OutOfResources: on one of the file systems less than the reserve is free.
+            OutOfResources: on one of the file systems less than the reserve would be free.
         """
-        if why := self.shortage():
+        if why := self.shortage(wanted_bytes):
             raise OutOfResources(why)
 
-    def shortage(self) -> str:
+    def shortage(self, wanted_bytes: int = 0) -> str:
         """Which file system has less than the reserve, in a sentence; "" when none has."""
         if not self.reserve_bytes:
             return ""
         for folder in self._apart:
             free_bytes = self._files.free_bytes(folder)
-            if free_bytes < self.reserve_bytes:
+            if free_bytes < self.reserve_bytes + wanted_bytes:
                 return (
-                    f"the disk of {folder} has {free_bytes} bytes free, less than the reserve of"
+                    f"the disk of {folder} has {free_bytes} bytes free, too few beyond the reserve of"
                     f" {self.reserve_bytes}: no instance is taken in until there is more room"
                 )
         return ""

@@ -96,6 +96,8 @@ class Spill:
         writer, name = self._pack.writer, pack.instance_name(self._sequence)
         padding = bytes(tar.padding(self._written))
         if self._part is not None:
+            # It goes in as a copy, which must not fence the pack for want of room.
+            self._packs.room.require(self._written)
             header = tar.member_header(name, self._written, self._mtime_s)
             start = writer.append_file(header, self._part, self._written, len(padding))
             offset = start + len(header)
@@ -143,6 +145,7 @@ class Spill:
         self._write()
         part, former, sequence = self._part, self._pack, self._sequence
         assert part is not None
+        self._packs.room.require(self._written)
         plaintext = reader.open_member(
             part,
             offset=0,

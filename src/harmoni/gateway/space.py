@@ -31,14 +31,14 @@ class Space:
     def __init__(self, house: House, log: Log) -> None:
         self._house = house
         self._log = log
-        self._again_s = house.clock.monotonic_s()
+        self._looked_s = house.clock.monotonic_s() - _LOOK_S
         self._left: deque[str] = deque()
         self._gone: Counter[str] = Counter()
 
     def keep(self) -> None:
         """Let go of studies, longest unused first, until there is room below the lower mark.
 
-        Looks every half minute; a study that cannot go is passed over.
+        Looks every half minute, and more often while instances are refused; a study that cannot go is passed over.
 
         Raises:
             OutOfResources, StorageFailed: even what has to be written before cannot be.
@@ -47,10 +47,10 @@ class Space:
         now_s = clock.monotonic_s()
         let_go = self._house.own.let_go
         if not self._left:
-            if now_s < self._again_s:
-                return
             is_short = self._house.own.room.shortage()
-            self._again_s = now_s + (_SHORT_LOOK_S if is_short else _LOOK_S)
+            if now_s - self._looked_s < (_SHORT_LOOK_S if is_short else _LOOK_S):
+                return
+            self._looked_s = now_s
             if self._has_room(marks.evict_above):
                 return
             self._left.extend(let_go.studies())

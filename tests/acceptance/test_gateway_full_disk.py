@@ -1,5 +1,6 @@
 """A gateway at a full disk (R10): it refuses politely, loses nothing, and recovers by itself.
 
+What was let go of is relayed from the centre without room for a copy.
 The centre is away until the disk is full to the reserve. Nobody restarts anything, nor lets go of
 anything by hand, until the senders are accepted again.
 """
@@ -12,7 +13,6 @@ import centre as archives
 import small_disk
 import whole
 from harmoni.dicom import uids
-from harmoni.dicom.identifier import QueryLevel
 from small_disk import MIB
 
 STUDIES = ("1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4")
@@ -29,6 +29,10 @@ def store(running, samples):
 
 def of_study(samples, study):
     return [each for each in samples if each.sop_instance_uid.startswith(f"{study}.")]
+
+
+def hashes(samples):
+    return {each.sop_instance_uid: each.sha256 for each in samples}
 
 
 @pytest.mark.timeout(240)
@@ -51,6 +55,11 @@ def test_a_full_gateway_refuses_politely_loses_nothing_and_recovers_by_itself(tm
         evicted = store(running, wanted[:13])
         running.await_committed()
         running.evict_all()
+        with small_disk.filled(data, 4 * MIB):
+            before = {path: path.stat().st_size for path in data.glob("packs/*/*/**/*.tar")}
+            relayed = running.requestor().get(STUDIES[0], evicted)
+            assert {uid: each.sha256 for uid, each in relayed.items()} == hashes(evicted)
+            assert {path: path.stat().st_size for path in data.glob("packs/*/*/**/*.tar")} == before
         running.archive.stop()
 
         kept = evicted + store(running, wanted[13:])
@@ -73,6 +82,7 @@ def test_a_full_gateway_refuses_politely_loses_nothing_and_recovers_by_itself(tm
             assert archives.harmoni("gateway", "evict", "--config", config).returncode == 0
 
         running.archive.start()
+
         def taken() -> bool:
             for each in store(running, rest):
                 rest.remove(each)
@@ -84,6 +94,4 @@ def test_a_full_gateway_refuses_politely_loses_nothing_and_recovers_by_itself(tm
         for study in STUDIES:
             sent = of_study(wanted, study)
             got = at_centre.get(study, sent)
-            assert {uid: each.sha256 for uid, each in got.items()} == {
-                each.sop_instance_uid: each.sha256 for each in sent
-            }
+            assert {uid: each.sha256 for uid, each in got.items()} == hashes(sent)

@@ -20,14 +20,28 @@ from harmoni.gateway.house import House
 from harmoni.holdings import record
 from harmoni.index import lookup
 from harmoni.index.lookup import Held
-from harmoni.model.errors import Damaged, HarmoniError, InvalidInput, NotHeld, Unreachable
-from harmoni.model.header import SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
+from harmoni.model.errors import (
+    Damaged,
+    HarmoniError,
+    InvalidInput,
+    NotHeld,
+    OutOfResources,
+    Unreachable,
+)
+from harmoni.model.header import (
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+    Header,
+)
 from harmoni.model.instance import Origin
 from harmoni.net.driver import AssociationEnded
 from harmoni.role.trail import AuditDoor, Trail
+from harmoni.runtime.clock import Clock
 from harmoni.runtime.log import Log
 from harmoni.services import acceptance, exchange, get, storage_scu
-from harmoni.services.storage import Incoming
+from harmoni.services.retrieve import OnPending
+from harmoni.services.storage import Incoming, StoreHandler
 
 MOST_UIDS: Final = 900
 """UIDs of one request: a list of them must fit into one Explicit VR element."""
@@ -62,6 +76,7 @@ class Fetch:
         self._arrived: set[str] = set()
         self._over = False
         self._error = ""
+        self._lacks_room = False
 
     def covers(self, sop_instance_uid: str) -> bool:
         """Whether an instance is on its way by this fetch, or has arrived by it."""
@@ -98,12 +113,17 @@ class Fetch:
             raise Damaged("what the centre sent has another hash than it told; ask again later")
         raise NotHeld("the centre did not send it; look at its log")
 
+    def lacks_room(self, sop_instance_uid: str) -> bool:
+        """Whether an instance that was waited for did not come because there is no room here."""
+        return self._lacks_room and self._local(self._wanted[sop_instance_uid]) is None
+
     def run(self) -> None:
         """Fetch everything that is not here meanwhile; in a thread of its own."""
         try:
             with self._house.fetching(next(iter(self._wanted.values())).study_instance_uid):
                 self._fetch()
         except HarmoniError as error:
+            self._lacks_room = isinstance(error, OutOfResources)
             self._error = f"{error.code} {error}"
             self._log.warning("not fetched from the centre", why=f"{error.code} {error}")
         finally:
@@ -133,6 +153,7 @@ class Fetch:
         that in the end only the bad one is left out.
         """
         missing = self._missing(list(self._wanted.values()))
+        self._house.own.room.require(sum(each.size_bytes for each in missing))
         while missing:
             try:
                 self._fetch_all(missing)
@@ -168,32 +189,17 @@ class Fetch:
             self._fetch_pairs(chosen, [each for each in wanted if each.pair in chosen])
 
     def _fetch_pairs(self, pairs: Sequence[tuple[str, str]], wanted: Sequence[Listed]) -> None:
-        contexts = [
-            *storage_scu.contexts_of(pairs),
-            ProposedContext(2 * len(pairs) + 1, uids.STUDY_ROOT_GET, acceptance.SERVICE_SYNTAXES),
-        ]
-        roles = [
-            RoleSelection(sop_class_uid=sop_class, scu=False, scp=True)
-            for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)
-        ]
-        channel = self._centre.open(contexts, roles=roles)
         handler = _Fetched(self, self._house, self._centre.peer.ae_title)
-        try:
-            syntax = exchange.context_for(channel, uids.STUDY_ROOT_GET).transfer_syntax
-            for number, query in enumerate(requests(wanted)):
-                get.get(
-                    channel,
-                    identifier.encode_query(query, syntax),
-                    handler,
-                    sop_class_uid=uids.STUDY_ROOT_GET,
-                    message_id=number % 0xFFFF + 1,
-                    timeout_s=_SILENCE_S,
-                    clock=self._house.clock,
-                )
-        except BaseException:
-            channel.abort()
-            raise
-        channel.release(RELEASE_S)
+        get_all(
+            self._centre,
+            pairs,
+            wanted,
+            handler,
+            self._house.clock,
+            on_pending=lambda _: handler.lacking_room is None,
+        )
+        if handler.lacking_room is not None:
+            raise handler.lacking_room
 
     def _other_version(self, wanted: Listed) -> Held | None:
         """What the centre gives where several versions came: it is one of them, of that study."""
@@ -286,6 +292,7 @@ class _Fetched:
     """Keeps what the centre sends (services.storage.StoreHandler)."""
 
     def __init__(self, fetch: Fetch, house: House, ae_title: str) -> None:
+        self.lacking_room: OutOfResources | None = None
         self._fetch = fetch
         self._house = house
         config = house.config
@@ -311,35 +318,101 @@ class _Fetched:
             fetched=True,
         )
         incoming = self._house.own.recorder.begin(announced)
-        return _Arriving(incoming, self._fetch, sop_class_uid, sop_instance_uid)
+        return _Arriving(incoming, self, sop_class_uid, sop_instance_uid)
+
+    def arrived(self, header: Header, sop_class_uid: str, sop_instance_uid: str) -> None:
+        """An instance is durable."""
+        self._fetch.trail.stored(header, sop_class_uid)
+        self._fetch.arrive(sop_instance_uid)
 
 
 class _Arriving:
-    """An `Incoming` that tells its fetch when it is kept."""
+    """An `Incoming` that tells when it is kept, and when there is no room for it."""
 
     def __init__(
         self,
         incoming: record.Incoming,
-        fetch: Fetch,
+        handler: _Fetched,
         sop_class_uid: str,
         sop_instance_uid: str,
     ) -> None:
         self.reserve = incoming.reserve
-        self.commit = incoming.commit
         self._incoming = incoming
-        self._fetch = fetch
+        self._handler = handler
         self._sop_class_uid = sop_class_uid
         self._sop_instance_uid = sop_instance_uid
 
+    def commit(self, count: int) -> None:
+        """Take bytes, as long as there is room."""
+        try:
+            self._incoming.commit(count)
+        except OutOfResources as error:
+            self._handler.lacking_room = error
+            raise
+
     def finish(self) -> None:
         """Keep it, then tell."""
-        header = self._incoming.finish()
-        self._fetch.trail.stored(header, self._sop_class_uid)
-        self._fetch.arrive(self._sop_instance_uid)
+        try:
+            header = self._incoming.finish()
+        except OutOfResources as error:
+            self._handler.lacking_room = error
+            raise
+        self._handler.arrived(header, self._sop_class_uid, self._sop_instance_uid)
 
     def abandon(self) -> None:
         """Forget it."""
         self._incoming.abandon()
+
+
+def get_all(
+    centre: Centre,
+    pairs: Sequence[tuple[str, str]],
+    wanted: Sequence[Listed],
+    handler: StoreHandler,
+    clock: Clock,
+    *,
+    on_pending: OnPending | None = None,
+) -> None:
+    """Ask the centre by C-GET for instances, on an association of their own.
+
+    Args:
+        centre: opens it.
+        pairs: the classes and transfer syntaxes of what is wanted, at most 127.
+        wanted: what is asked for.
+        handler: takes what comes.
+        clock: measures the time.
+        on_pending: says whether to go on, as `get.get`.
+
+    Raises:
+        AssociationEnded: it broke off; what had come before is with the handler.
+        HarmoniError: it could not be opened.
+    """
+    contexts = [
+        *storage_scu.contexts_of(pairs),
+        ProposedContext(2 * len(pairs) + 1, uids.STUDY_ROOT_GET, acceptance.SERVICE_SYNTAXES),
+    ]
+    roles = [
+        RoleSelection(sop_class_uid=sop_class, scu=False, scp=True)
+        for sop_class in dict.fromkeys(sop_class for sop_class, _ in pairs)
+    ]
+    channel = centre.open(contexts, roles=roles)
+    try:
+        syntax = exchange.context_for(channel, uids.STUDY_ROOT_GET).transfer_syntax
+        for number, query in enumerate(requests(wanted)):
+            get.get(
+                channel,
+                identifier.encode_query(query, syntax),
+                handler,
+                sop_class_uid=uids.STUDY_ROOT_GET,
+                message_id=number % 0xFFFF + 1,
+                timeout_s=_SILENCE_S,
+                clock=clock,
+                on_pending=on_pending,
+            )
+    except BaseException:
+        channel.abort()
+        raise
+    channel.release(RELEASE_S)
 
 
 def requests(wanted: Sequence[Listed]) -> Iterator[Query]:

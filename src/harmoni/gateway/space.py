@@ -38,7 +38,8 @@ class Space:
     def keep(self) -> None:
         """Let go of studies, longest unused first, until there is room below the lower mark.
 
-        Looks every half minute, and more often while instances are refused; a study that cannot go is passed over.
+        Looks every half minute, and more often while instances are refused; a study that cannot go
+        is passed over.
 
         Raises:
             OutOfResources, StorageFailed: even what has to be written before cannot be.

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from harmoni.dicom.identifier import INSTANCE_AVAILABILITY, Key, Query, Universal
 from harmoni.dicom.pdu import ProposedContext
-from harmoni.gateway import beyond
+from harmoni.gateway import beyond, relay
 from harmoni.gateway.catalogue import Catalogue, Listed, catalogue
 from harmoni.gateway.centre import Centre
 from harmoni.gateway.fetch import Fetch, Fetches
@@ -84,6 +84,10 @@ class Asker:
         if not self.house.may_answer_alone():
             raise Unreachable(f"the gateway may not answer alone: {error}") from error
         return None
+
+    def relay(self, wanted: Listed) -> Iterator[memoryview]:
+        """Give an instance's data set as it comes from the centre; see `relay.relay`."""
+        return relay.relay(wanted, self._centre, self.house.clock)
 
 
 class ThroughFinding(Finding):
@@ -185,7 +189,7 @@ class ThroughRetrieving:
                 wanted=wanted,
                 held=held,
                 fetch=fetches.get(wanted.sop_instance_uid),
-                fetches=self._asker.fetches,
+                asker=self._asker,
                 plan=plan,
                 holding=self._holding,
                 trail=self._trail,
@@ -234,7 +238,7 @@ class Obtainable:
     held: Held | None
     """The copy here, for as long as it stays."""
     fetch: Fetch | None
-    fetches: Fetches
+    asker: Asker
     plan: Sequence["Obtainable"]
     """Everything that the same retrieval gives, in its order."""
     holding: Holding
@@ -276,9 +280,16 @@ class Obtainable:
     def open(self) -> Iterator[memoryview]:
         """Give the data set from the local copy, in verified chunks.
 
+        Without room for a copy it goes from the centre straight to the receiver, and stays nowhere.
+
         Raises:
             Unreachable, NotHeld, Damaged: it did not come, or cannot be given.
         """
+        if self.fetch is not None and self.fetch.lacks_room(self.sop_instance_uid):
+            wanted = self.wanted
+            self.trail.given(wanted.study_instance_uid, wanted.sop_class_uid, self.destination)
+            yield from self.asker.relay(wanted)
+            return
         held = self.held if self.fetch is None else self.fetch.held(self.sop_instance_uid)
         assert held is not None
         yield from Retrievable(self.holding, held, self.trail, self.alarm, self.destination).open()
@@ -287,7 +298,7 @@ class Obtainable:
         """Fetch this one and its followers that were let go of, too, all at once."""
         rest = self.plan[self.plan.index(self) :]
         gone = [each for each in rest if each.gone]
-        fetches = self.fetches.fetch([each.wanted for each in gone])
+        fetches = self.asker.fetches.fetch([each.wanted for each in gone])
         for each in gone:
             each.fetch = fetches[each.sop_instance_uid]
 

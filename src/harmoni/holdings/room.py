@@ -55,8 +55,8 @@ class Room:
             free_bytes = self._files.free_bytes(folder)
             if free_bytes < self.reserve_bytes + wanted_bytes:
                 return (
-                    f"the disk of {folder} has {free_bytes} bytes free, too few beyond the reserve of"
-                    f" {self.reserve_bytes}: no instance is taken in until there is more room"
+                    f"the disk of {folder} has {free_bytes} bytes free, too few beyond the reserve"
+                    f" of {self.reserve_bytes}: no instance is taken in until there is more room"
                 )
         return ""
 

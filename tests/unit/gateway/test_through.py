@@ -1,5 +1,10 @@
 """Queries and retrievals through the gateway: what is here, what was let go, what is elsewhere."""
 
+import copy
+import os
+import threading
+from itertools import chain
+
 import pytest
 
 import house as houses
@@ -211,6 +216,72 @@ def test_two_retrievals_at_once_share_one_fetch(gateway, archive):
 
     assert results[0] == results[1]
     assert [len(gateway.versions(number)) for number in (1, 2, 3)] == [2, 2, 2]
+
+
+def without_room(gateway, archive, *pixels):
+    """Instances of so many pixels that only the centre has, and a gateway without room for them."""
+    wanted = {}
+    for number, each in enumerate(pixels, 1):
+        wanted[houses.uid(number)] = houses.data_set(number, pixels=each)
+        gateway.store(number, data=wanted[houses.uid(number)])
+    gateway.deliver(archive)
+    gateway.seal()
+    gateway.holding.let_go.evict(houses.STUDY)
+    gateway.holding.room.reserve_bytes = 1 << 62
+    return wanted
+
+
+def test_what_there_is_no_room_for_is_relayed_from_the_centre_and_kept_nowhere(gateway, archive):
+    wanted = without_room(gateway, archive, b"", b"\x01\x02" * 1000, os.urandom(5 << 20))
+
+    before = sorted(gateway.house.files.path("packs").rglob("*"))
+
+    assert retrieve(gateway, whole_study()) == wanted
+
+    assert [len(gateway.versions(number)) for number in (1, 2, 3)] == [1, 1, 1]
+    assert sorted(gateway.house.files.path("packs").rglob("*")) == before
+    *_, given = audited(gateway.house)
+    assert (given.act, given.action) == (Act.BEGIN_TRANSFERRING, "R")
+    assert given.study_uids == (houses.STUDY,)
+
+
+def test_what_is_relayed_and_damaged_at_the_centre_never_comes_whole(gateway, archive):
+    [wanted] = without_room(gateway, archive, os.urandom(3 << 20)).values()
+    archive.seal()
+    spoil(archive, 1)
+    [outgoing] = gateway.retrieving(gateway.asker()).plan(whole_study())
+    assert outgoing.wait(30)
+    came = bytearray()
+
+    with pytest.raises(HarmoniError):
+        came.extend(chain.from_iterable(outgoing.open()))
+
+    assert len(came) < len(wanted)
+
+
+def test_a_relay_whose_receiver_has_gone_ends(gateway, archive):
+    without_room(gateway, archive, os.urandom(20 << 20))
+    [outgoing] = gateway.retrieving(gateway.asker()).plan(whole_study())
+    assert outgoing.wait(30)
+
+    giving = outgoing.open()
+    next(giving)
+    [relaying] = [each for each in threading.enumerate() if each.name == "relay"]
+    giving.close()
+    relaying.join(30)
+
+    assert not relaying.is_alive()
+
+
+def test_what_a_fetch_finds_no_room_for_is_relayed(gateway, archive):
+    wanted = without_room(gateway, archive, b"", os.urandom(5 << 20))
+    beforehand = gateway.holding.room
+    gateway.holding.recorder.packs.room = copy.copy(beforehand)
+    beforehand.reserve_bytes = 0  # it is begun as if there were enough
+
+    assert retrieve(gateway, whole_study()) == wanted
+
+    assert [len(gateway.versions(number)) for number in (1, 2)] == [1, 1]
 
 
 def test_with_the_centre_away_what_was_let_go_fails_and_what_is_here_does_not(gateway, archive):

@@ -34,6 +34,10 @@ class FakeClock:
             self._now_ms += round(seconds * 1000)
             self._monotonic_s += seconds
 
+    def set_ahead(self, seconds: float) -> None:
+        """Let the wall clock jump ahead; monotonic time stays."""
+        self.set_back(-seconds)
+
     def set_back(self, seconds: float) -> None:
         """Let the wall clock jump back, as a wrong time server makes it; monotonic time stays."""
         with self._lock:

@@ -217,6 +217,20 @@ def names(filesystem: Filesystem) -> list[str]:
     return [f"{FOLDER}/{name}" for name in filesystem.names(FOLDER) if name.endswith(".spool")]
 
 
+def next_start_ms(filesystem: Filesystem, writer: WriterId, now_ms: int) -> int:
+    """When the next spool of a writer starts: now, and later than each one before it.
+
+    The clock may have been set back since; the order of a writer's spools is that of their names.
+    """
+    begins = f"{FOLDER}/{writer}-"
+    starts = [
+        name.removeprefix(begins).removesuffix(".spool")
+        for name in names(filesystem)
+        if name.startswith(begins)
+    ]
+    return max([now_ms, *(int(start) + 1 for start in starts if start.isdecimal())])
+
+
 def read(filesystem: Filesystem, name: str, key: bytes) -> Iterator[Entry]:
     """The events of a spool in order; a torn tail ends it quietly, `verify` reports it.
 

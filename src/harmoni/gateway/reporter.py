@@ -97,7 +97,9 @@ class CallBack:
     def _is_old(self, requester: str) -> bool:
         due = self._house.own.commitments.due(requester)
         now_ms = self._house.clock.now_ms()
-        return any(now_ms - (each.resolved_at_ms or now_ms) >= GRACE_MS for each in due)
+        # Resolved in the future: the clock has been set back since.
+        ages_ms = [now_ms - (each.resolved_at_ms or now_ms) for each in due]
+        return any(age_ms < 0 or age_ms >= GRACE_MS for age_ms in ages_ms)
 
     def _call(self, peer: Peer) -> None:
         channel = client.open_association(

@@ -72,6 +72,8 @@ class Commitments:
         self._events = events
         self._clock = clock
         self._policy = policy
+        # In monotonic seconds, reckoned at the first look: a clock that jumps ends no grace.
+        self._accepted_s: dict[tuple[str, str], float] = {}
         self._again_s: dict[tuple[str, str], float] = {}
         self._hastened: dict[tuple[str, str], int] = {}
 
@@ -158,32 +160,39 @@ class Commitments:
         now_s = self._clock.monotonic_s()
         with self._index.reader() as connection:
             waiting = commitment.unresolved_since(connection)
+        self._accepted_s = {
+            key: self._accepted_s.get(key, now_s - max(0.0, self._age_s(accepted_at_ms)))
+            for key, accepted_at_ms in waiting.items()
+        }
         self._again_s = {key: at_s for key, at_s in self._again_s.items() if key in waiting}
         self._hastened = {key: copies for key, copies in self._hastened.items() if key in waiting}
         resolved = 0
-        for key, accepted_at_ms in waiting.items():
+        for key in waiting:
             if now_s < self._again_s.get(key, now_s):
                 continue
             # What waits for long is looked at seldom: each look reads all its references.
-            age_s = (self._clock.now_ms() - accepted_at_ms) / 1000
+            waited_s = now_s - self._accepted_s[key]
             self._again_s[key] = now_s + min(
-                _LONGEST_PAUSE_S, max(0.0, age_s - _YOUNG_S) * _PAUSE_BY_AGE
+                _LONGEST_PAUSE_S, max(0.0, waited_s - _YOUNG_S) * _PAUSE_BY_AGE
             )
             with self._index.reader() as connection:
                 transaction = commitment.transaction(connection, *key)
             resolved += transaction is not None and self._resolve(
-                transaction, all_finished=all_finished
+                transaction, waited_s=waited_s, all_finished=all_finished
             )
         return resolved
 
-    def _resolve(self, transaction: Transaction, *, all_finished: bool) -> bool:
+    def _age_s(self, accepted_at_ms: int) -> float:
+        return (self._clock.now_ms() - accepted_at_ms) / 1000
+
+    def _resolve(self, transaction: Transaction, *, waited_s: float, all_finished: bool) -> bool:
         with self._index.reader() as connection:
             meant = commitment.copies(connection, transaction)
         now_ms = self._clock.now_ms()
-        grace_until_ms = transaction.grace_until_ms
-        if not all_finished:
-            grace_until_ms = transaction.accepted_at_ms + int(self._policy.grace_s * 1000)
-        in_grace = now_ms < grace_until_ms
+        grace_s = self._policy.grace_s
+        if all_finished:
+            grace_s = (transaction.grace_until_ms - transaction.accepted_at_ms) / 1000
+        in_grace = waited_s < grace_s
         outcomes = [self._outcome(reference, held, in_grace=in_grace) for reference, held in meant]
         if _WAITING in outcomes:
             if self._policy.elsewhere:

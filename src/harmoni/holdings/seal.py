@@ -289,7 +289,8 @@ class Sealer:
     def _write_tail(self, file: File, found: Survey, end: int) -> SealRecord:
         """Append manifest, public table and footer, flush, and read them back."""
         readme = found.readme
-        sealed_ms = self._clock.now_ms()
+        # Not before it was opened, though the clock may have been set back since.
+        sealed_ms = max(self._clock.now_ms(), readme.pack_id.time_ms)
         events = tuple(listed for listed, _ in found.events)
         root = (
             manifest.event_root(events)

@@ -76,6 +76,8 @@ class Depth:
     by_state: dict[JobState, int]
     oldest_ms: int | None
     """When the oldest instance that is not committed was received."""
+    latest_ms: int | None
+    """Until when the job waits that waits longest."""
 
 
 _OTHERS: Final = (Urgency.TODAY, Urgency.BACKFILL)
@@ -289,6 +291,25 @@ def wake(connection: Connection, destination: str, now_ms: int) -> None:
     )
 
 
+def bring_forward(connection: Connection, destination: str, *, now_ms: int, longest_ms: int) -> int:
+    """Let nothing wait for longer than anything may; how many would have.
+
+    A time that is further away was told while the clock was ahead.
+
+    Args:
+        connection: of a write.
+        destination: whose jobs.
+        now_ms: the time.
+        longest_ms: the longest that a job is ever told to wait.
+    """
+    latest_ms = now_ms + longest_ms
+    return connection.execute(
+        "UPDATE job SET due_at_ms = min(due_at_ms, ?), lease_until_ms = 0"
+        " WHERE destination = ? AND (due_at_ms > ? OR lease_until_ms > ?)",
+        (now_ms, destination, latest_ms, latest_ms),
+    ).rowcount
+
+
 def asked(
     connection: Connection, destination: str, jobs: Sequence[Job], *, again_at_ms: int
 ) -> None:
@@ -343,8 +364,10 @@ def depth(connection: Connection) -> Depth:
     """How much waits."""
     rows = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
     by_state = dict.fromkeys(JobState, 0) | {JobState(row[0]): int(row[1]) for row in rows}
-    oldest = connection.execute("SELECT min(queued_at_ms) FROM job").fetchone()
-    return Depth(by_state=by_state, oldest_ms=None if oldest is None else oldest[0])
+    [(oldest_ms, latest_ms)] = connection.execute(
+        "SELECT min(queued_at_ms), max(max(due_at_ms, lease_until_ms)) FROM job"
+    ).fetchall()
+    return Depth(by_state=by_state, oldest_ms=oldest_ms, latest_ms=latest_ms)
 
 
 def parked(connection: Connection, most: int) -> list[Parked]:

@@ -22,6 +22,8 @@ class Due:
     """A pack that was scrubbed before this is due."""
     sealed_before_ms: int
     """A pack that was never scrubbed is due if it was sealed before this."""
+    later_than_ms: int = 1 << 62
+    """A pack is due if its last look is told to be later than this: the clock was ahead then."""
 
 
 def due(connection: Connection, wanted: Due, limit: int = -1) -> list[PackId]:
@@ -34,13 +36,15 @@ def due(connection: Connection, wanted: Due, limit: int = -1) -> list[PackId]:
     """
     found: list[tuple[int, str]] = []
     for state in _SCRUBBED:
-        # Two ranges of one index each; an OR would read the whole of it every second.
+        # One range of one index each; an OR would read the whole of it every second.
         for where, bound in (
             ("scrubbed_at_ms = 0 AND sealed_at_ms < ?", wanted.sealed_before_ms),
             (
                 "scrubbed_at_ms > 0 AND scrubbed_at_ms < ? AND sealed_at_ms IS NOT NULL",
                 wanted.scrubbed_before_ms,
             ),
+            ("scrubbed_at_ms > ? AND sealed_at_ms IS NOT NULL", wanted.later_than_ms),
+            ("scrubbed_at_ms = 0 AND sealed_at_ms > ?", wanted.later_than_ms),
         ):
             rows = connection.execute(
                 "SELECT max(scrubbed_at_ms, sealed_at_ms), pack_id FROM pack"  # noqa: S608 - ours

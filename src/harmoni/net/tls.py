@@ -50,6 +50,7 @@ class CertificateFacts:
         subject: the distinguished name (RFC 4514), for people.
         uris: the SAN URIs; one of them names the hospital or the site.
         serial: the serial number, hexadecimal.
+        not_before_ms: from when on it holds, in milliseconds UTC since 1970.
         not_after_ms: when it ends, in milliseconds UTC since 1970.
         fingerprint: SHA-256 of the whole certificate, hexadecimal.
     """
@@ -57,6 +58,7 @@ class CertificateFacts:
     subject: str
     uris: tuple[str, ...]
     serial: str
+    not_before_ms: int
     not_after_ms: int
     fingerprint: str
 
@@ -154,6 +156,7 @@ def certificate_facts(der: bytes) -> CertificateFacts:
         subject=subject,
         uris=uris,
         serial=f"{certificate.serial_number:x}",
+        not_before_ms=int(certificate.not_valid_before_utc.timestamp()) * 1000,
         not_after_ms=int(certificate.not_valid_after_utc.timestamp()) * 1000,
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
     )

@@ -43,7 +43,12 @@ def problems(
         return [str(error)]
     found = []
     days_left = (facts.not_after_ms - now_ms) // _DAY_MS
-    if days_left < 0:
+    if now_ms < facts.not_before_ms:
+        found.append(
+            f"the certificate {files.certificate} does not hold yet: set this machine's clock, or "
+            "that of the machine which issued it"
+        )
+    elif days_left < 0:
         found.append(f"the certificate {files.certificate} has expired: {renew}")
     elif days_left < RENEW_DAYS:
         found.append(f"the certificate {files.certificate} ends in {days_left} days: {renew}")

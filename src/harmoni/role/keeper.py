@@ -246,7 +246,7 @@ class Keeper:
         hospital, now_ms = str(holding.hospital), self._node.clock.now_ms()
         oldest_ms = holding.scrubber.oldest_ms()
         self._unverified.labels(hospital).set(
-            0 if oldest_ms is None else (now_ms - oldest_ms) / _SECOND_MS
+            0 if oldest_ms is None else max(0, now_ms - oldest_ms) / _SECOND_MS
         )
         if self._scrub_pace.wait_s() > 0:
             return
@@ -254,6 +254,7 @@ class Keeper:
             Due(
                 scrubbed_before_ms=self._scrub_policy.scrubbed_before_ms(now_ms),
                 sealed_before_ms=self._scrub_policy.sealed_before_ms(now_ms),
+                later_than_ms=now_ms,
             )
         )
         if pack_id is None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import ClassVar, Final
 
+from harmoni.audit import spool
 from harmoni.audit.spool import Spool
 from harmoni.backends.filesystem import File, Filesystem
 from harmoni.config.sections import RoleConfig
@@ -174,10 +175,11 @@ class Node(ABC):
 
     def open_spool(self) -> Spool:
         """A new audit spool of this process."""
+        writer = self.shared.writer
         return Spool.create(
             self.files,
-            writer=self.shared.writer,
-            started_ms=self.clock.now_ms(),
+            writer=writer,
+            started_ms=spool.next_start_ms(self.files, writer, self.clock.now_ms()),
             key=custody.audit_key(self.custody_key),
             salt=os.urandom(_SPOOL_SALT_BYTES),
         )

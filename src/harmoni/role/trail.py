@@ -24,7 +24,7 @@ from harmoni.runtime.clock import Clock
 MAX_REFUSALS: Final = 100
 """Refused handshakes that one process audits in a minute."""
 
-_MINUTE_MS: Final = 60_000
+_MINUTE_S: Final = 60.0
 # Action, study, patient, and who received it if not the peer itself.
 _Key = tuple[Action, str, str, Participant]
 
@@ -60,6 +60,10 @@ class AuditDoor:
     def now_ms(self) -> int:
         """The time of an event."""
         return self._clock.now_ms()
+
+    def monotonic_s(self) -> float:
+        """The time that is never set back."""
+        return self._clock.monotonic_s()
 
     def write(self, events: list[AuditEvent]) -> None:
         """Append events and make them durable.
@@ -134,10 +138,10 @@ class Strangers:
         Raises:
             OutOfResources, StorageFailed: it is not recorded.
         """
-        now_ms = self._door.now_ms()
+        minute = int(self._door.monotonic_s() // _MINUTE_S)
         with self._lock:
-            if self._minute != now_ms // _MINUTE_MS:
-                self._minute = now_ms // _MINUTE_MS
+            if self._minute != minute:
+                self._minute = minute
                 self._written.clear()
             if (address, why) in self._written or len(self._written) == MAX_REFUSALS:
                 return
@@ -146,7 +150,7 @@ class Strangers:
             [
                 AuditEvent(
                     act=Act.NODE_AUTHENTICATION,
-                    at_ms=now_ms,
+                    at_ms=self._door.now_ms(),
                     who=Participant(address=address),
                     outcome=Outcome.SERIOUS_FAILURE,
                     reason=why,
@@ -179,7 +183,7 @@ class Trail:
         self._door = door
         self._who = who
         self._lock = threading.Lock()
-        self._begun_ms: int | None = None
+        self._begun_s: float | None = None
         self._transfers: defaultdict[_Key, Counter[str]] = defaultdict(Counter)
 
     def stored(self, header: Header, sop_class_uid: str) -> None:
@@ -219,7 +223,7 @@ class Trail:
         """The association is over, or was open for long: write what it transferred."""
         with self._lock:
             transfers, self._transfers = self._transfers, defaultdict(Counter)
-            self._begun_ms = None
+            self._begun_s = None
         self._door.write(
             [
                 self._event(Act.INSTANCES_TRANSFERRED, key, instances)
@@ -229,8 +233,8 @@ class Trail:
 
     def close_if_old(self) -> None:
         """Write what an association that stays open has transferred, once a minute."""
-        begun_ms = self._begun_ms
-        if begun_ms is not None and self._door.now_ms() - begun_ms >= _MINUTE_MS:
+        begun_s = self._begun_s
+        if begun_s is not None and self._door.monotonic_s() - begun_s >= _MINUTE_S:
             self.close()
 
     def _count(self, key: _Key, sop_class_uid: str) -> None:
@@ -238,8 +242,8 @@ class Trail:
         with self._lock:
             if key not in self._transfers:
                 self._door.append([self._event(Act.BEGIN_TRANSFERRING, key, {})])
-                if self._begun_ms is None:
-                    self._begun_ms = self._door.now_ms()
+                if self._begun_s is None:
+                    self._begun_s = self._door.monotonic_s()
             self._transfers[key][sop_class_uid] += 1
 
     def _event(self, act: Act, key: _Key, instances: Mapping[str, int]) -> AuditEvent:

@@ -47,6 +47,7 @@ def test_nothing_is_wrong_where_everything_is_there(ready, clock):
         (ca.NODE_DAYS - certificate.RENEW_DAYS - 1, None),
         (ca.NODE_DAYS - certificate.RENEW_DAYS + 1, "archive.crt ends in 29 days: move it"),
         (ca.NODE_DAYS + 1, "archive.crt has expired: move it"),
+        (-366, "archive.crt does not hold yet: set this machine's clock"),
     ],
 )
 def test_a_certificate_that_ends_soon_is_told(ready, clock, days, words):

@@ -91,6 +91,18 @@ def test_two_starts_of_a_writer_never_share_a_file_or_a_key(store, written):
         create(store)
 
 
+def test_a_writers_spools_are_in_order_though_the_clock_was_set_back(store):
+    starts = []
+    for now_ms in (1_793_491_200_000, 1_793_487_600_000, 0, 4_102_444_800_000):
+        started_ms = spool.next_start_ms(store, WRITER, now_ms)
+        create(store, started_ms).close()
+        starts.append(started_ms)
+
+    assert starts == sorted(set(starts))
+    assert starts[-1] == 4_102_444_800_000
+    assert spool.next_start_ms(store, WriterId("dc1-node1-other"), 5) == 5
+
+
 def test_every_flipped_byte_is_found(store, written):
     name, _ = written
     path = store.path(name)

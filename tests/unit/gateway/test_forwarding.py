@@ -10,6 +10,7 @@ from harmoni.backends.filesystem import Filesystem
 from harmoni.dicom.commitment_data import CommitmentReport, Reference
 from harmoni.fleet import ca
 from harmoni.gateway import operate, standing
+from harmoni.gateway.backlog import Backlog
 from harmoni.gateway.centre import Centre
 from harmoni.index import jobs, lookup
 from harmoni.model.errors import (
@@ -19,6 +20,7 @@ from harmoni.model.errors import (
     Unreachable,
 )
 from harmoni.model.identifiers import HospitalId
+from harmoni.runtime.metrics import Metrics
 
 
 def at_the_archive(archive, number):
@@ -49,6 +51,26 @@ def test_a_study_is_sent_as_it_is_held_and_waits_for_its_commitment(gateway, arc
     [arrived] = at_the_archive(archive, 1)
     assert arrived.identity == gateway.versions(1)[0].identity
     assert not gateway.forwarder.round()
+
+
+@pytest.mark.parametrize("state", ["queued", "sent"])
+def test_no_job_waits_for_a_time_that_was_told_while_the_clock_was_ahead(gateway, archive, state):
+    year_s = 366 * 86_400
+    gateway.clock.set_ahead(year_s)
+    gateway.store(1)
+    channel = gateway.centre.open(standing._CONTEXTS)
+    if state == "sent":
+        gateway.forwarder.round()
+    assert gateway.states() == {state: 1}
+    gateway.clock.set_back(year_s)
+
+    Backlog(gateway.house, Metrics()).look()
+
+    gateway.forwarder.round()
+    gateway.clock.advance(gateway.house.config.gateway.commit_after_s)
+    gateway.standing.turn(channel)
+    assert gateway.states() == {"asked": 1}
+    channel.release(5)
 
 
 def test_the_commitment_of_the_centre_ends_the_jobs_and_is_an_event(gateway, archive):

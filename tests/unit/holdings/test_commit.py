@@ -6,6 +6,7 @@ from harmoni.holdings.commit import CommitmentPolicy
 from harmoni.model.errors import Busy, HarmoniError
 
 REQUESTER = "GW_A"
+DAY_S = 86_400
 
 
 def reference(number, sop_class=houses.CT, sha256=None):
@@ -62,6 +63,24 @@ def test_our_own_gateway_is_told_at_once_what_is_not_here(house):
     house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1), reference(2)], at_once=True)
     [due] = round_(house)
     assert [item.failure_reason for item in due.references] == [None, 0x0112]
+
+
+def test_a_clock_that_jumps_ahead_ends_no_grace(house):
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+    round_(house)
+    house.clock.set_ahead(366 * DAY_S)
+    house.clock.advance(599)
+
+    assert round_(house) == []
+
+
+def test_a_clock_that_is_set_back_prolongs_no_grace(house):
+    house.holding.commitments.accept(REQUESTER, "1.2.3", [reference(1)])
+    round_(house)
+    house.clock.set_back(DAY_S)
+    house.clock.advance(600)
+
+    assert len(round_(house)) == 1
 
 
 def test_an_instance_that_arrives_within_the_grace_is_committed(house):

@@ -259,6 +259,22 @@ def test_a_young_pack_is_due_after_days_and_an_old_one_after_months(house):
     assert due() == pack_id
 
 
+def test_a_pack_that_was_verified_in_the_future_is_due(house):
+    """The clock was ahead for a while: nothing waits until it is there again."""
+    house.store(houses.data_set())
+    house.seal()
+    house.clock.advance(1)
+    now_ms = house.clock.now_ms()
+    wanted = Due(scrubbed_before_ms=0, sealed_before_ms=0, later_than_ms=now_ms)
+    assert list(house.holding.scrubber.run(wanted)) == []
+    house.clock.set_ahead(86_400)
+    list(house.holding.scrubber.run(houses.EVERY_PACK))
+    house.clock.set_back(86_400)
+
+    assert len(list(house.holding.scrubber.run(wanted))) == 1
+    assert list(house.holding.scrubber.run(wanted)) == []
+
+
 def test_a_rebuild_keeps_what_scrubbing_found_out(house):
     damaged, path = sealed(house, 1)
     sound, _ = sealed(house, 2, study=f"{houses.STUDY}2")

@@ -458,3 +458,12 @@ def test_a_mark_that_a_writer_is_making_is_left_to_it(house):
 
     assert house.finish() == []
     assert being_made.exists()
+
+
+def test_nothing_is_sealed_before_it_was_opened_though_the_clock_was_set_back(house):
+    house.store(houses.data_set())
+    house.clock.set_back(3600)
+
+    [done] = house.seal()
+
+    assert done.sealed.sealed_at_ms == done.pack_id.time_ms

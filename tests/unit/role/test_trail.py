@@ -145,6 +145,17 @@ def test_an_association_that_stays_open_is_written_once_a_minute(audited):
     ]
 
 
+def test_a_clock_that_is_set_back_holds_up_no_trail(audited):
+    trail = Trail(audited.door, Participant(hospital="hospital-a"))
+    trail.stored(header(), "1.2.840.10008.5.1.4.1.1.2")
+    audited.clock.set_back(86_400)
+    audited.clock.advance(60)
+
+    trail.close_if_old()
+
+    assert [each.act for each in audited.events()][1:] == [Act.INSTANCES_TRANSFERRED]
+
+
 def test_a_query_is_audited_as_it_was_received_whatever_its_character_set(audited):
     """Greek in an identifier that declares no character set is what many devices send."""
     raw = element(0x0008_0052, b"CS", b"STUDY") + element(

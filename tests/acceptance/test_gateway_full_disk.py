@@ -1,7 +1,7 @@
 """A gateway at a full disk (R10): it refuses politely, loses nothing, and recovers by itself.
 
-What was let go of is relayed from the centre without room for a copy.
-The centre is away until the disk is full to the reserve. Nobody restarts anything, nor lets go of
+What was let go of before is relayed from the centre without room for a copy. Then the centre is
+away until the disk is full to the reserve, and below it. Nobody restarts anything, nor lets go of
 anything by hand, until the senders are accepted again.
 """
 
@@ -13,9 +13,12 @@ import centre as archives
 import small_disk
 import whole
 from harmoni.dicom import uids
+from harmoni.dicom.identifier import QueryLevel
+from harmoni.dicom.status import Status
 from small_disk import MIB
 
 STUDIES = ("1.2.3.1", "1.2.3.2", "1.2.3.3", "1.2.3.4")
+FULL = int(Status.OUT_OF_RESOURCES)
 RECOVERED_S = 60.0
 
 
@@ -29,6 +32,15 @@ def store(running, samples):
 
 def of_study(samples, study):
     return [each for each in samples if each.sop_instance_uid.startswith(f"{study}.")]
+
+
+def echo(running):
+    with running.associated([(uids.VERIFICATION, [uids.IMPLICIT_VR_LITTLE_ENDIAN])]) as pacs:
+        return pacs.send_c_echo().Status
+
+
+def packs(data):
+    return {path: path.stat().st_size for path in data.glob("packs/*/*/**/*.tar")}
 
 
 def hashes(samples):
@@ -55,40 +67,42 @@ def test_a_full_gateway_refuses_politely_loses_nothing_and_recovers_by_itself(tm
         evicted = store(running, wanted[:13])
         running.await_committed()
         running.evict_all()
+        with small_disk.filled(data, 0):  # by somebody else, who takes the reserve as well
+            assert store(running, wanted[13:14]) == []
+            assert echo(running) == 0
+            archives.until(
+                lambda: running.ask(QueryLevel.STUDY, {0x0020_000D: STUDIES[0]})[0] == FULL,
+                "no query is answered that cannot be audited",
+            )
         with small_disk.filled(data, 4 * MIB):
-            before = {path: path.stat().st_size for path in data.glob("packs/*/*/**/*.tar")}
+            before = packs(data)
             relayed = running.requestor().get(STUDIES[0], evicted)
             assert {uid: each.sha256 for uid, each in relayed.items()} == hashes(evicted)
-            assert {path: path.stat().st_size for path in data.glob("packs/*/*/**/*.tar")} == before
+            assert packs(data) == before
         running.archive.stop()
 
         kept = evicted + store(running, wanted[13:])
         rest = [each for each in wanted if each not in kept]
         assert rest
         config = str(running.house().config_path)
-        with (
-            small_disk.filled(data, 4 * MIB),
-            running.associated([(uids.VERIFICATION, [uids.IMPLICIT_VR_LITTLE_ENDIAN])]) as pacs,
-        ):
+        with small_disk.filled(data, 4 * MIB):
             assert store(running, rest[-1:]) == []
             assert store(running, kept[-1:]) == kept[-1:]  # it is held already
-            assert pacs.send_c_echo().Status == 0
+            assert echo(running) == 0
             for study in STUDIES:
-                assert set(running.instances(study)) == {
-                    each.sop_instance_uid for each in of_study(kept, study)
-                }
+                assert set(running.instances(study)) == set(hashes(of_study(kept, study)))
             told = archives.harmoni("status", "--config", config)
             assert "reserve" in told.stdout, told
             assert archives.harmoni("gateway", "evict", "--config", config).returncode == 0
 
-        running.archive.start()
+            running.archive.start()
 
-        def taken() -> bool:
-            for each in store(running, rest):
-                rest.remove(each)
-            return not rest
+            def taken() -> bool:
+                for each in store(running, rest):
+                    rest.remove(each)
+                return not rest
 
-        archives.until(taken, "the senders are accepted again", RECOVERED_S)
+            archives.until(taken, "the senders are accepted again", RECOVERED_S)
         running.await_committed()
         at_centre = running.site.requestor(running.house())
         for study in STUDIES:

@@ -420,13 +420,11 @@ class Filesystem:
             state = os.statvfs(self._root / folder)
             return state.f_bavail * state.f_frsize
 
-    def used_fraction(self, folder: str = "") -> float:
-        """How much of a folder's file system is used, as an unprivileged writer sees it: 0 to 1."""
+    def used_bytes(self, folder: str = "") -> int:
+        """What is used of the file system of a folder, by whomever."""
         with translated("measure", folder or "."):
             state = os.statvfs(self._root / folder)
-        used = state.f_blocks - state.f_bfree
-        whole = used + state.f_bavail
-        return used / whole if whole else 1.0
+            return (state.f_blocks - state.f_bfree) * state.f_frsize
 
     def _opened(self, descriptor: int, name: str) -> File:
         """The object for a file that was just opened; a recorder makes another kind."""

@@ -33,6 +33,7 @@ class Space:
         self._log = log
         self._looked_s = house.clock.monotonic_s() - _LOOK_S
         self._left: deque[str] = deque()
+        self._wanted_bytes = 0
         self._gone: Counter[str] = Counter()
 
     def keep(self) -> None:
@@ -52,8 +53,9 @@ class Space:
             if now_s - self._looked_s < (_SHORT_LOOK_S if is_short else _LOOK_S):
                 return
             self._looked_s = now_s
-            if self._has_room(marks.evict_above):
+            if self._too_much_bytes(marks.evict_above) <= 0:
                 return
+            self._wanted_bytes = self._too_much_bytes(marks.evict_to)
             self._left.extend(let_go.studies())
         while self._left and clock.monotonic_s() - now_s < _ROUND_S:
             with suppress(NotHeld):  # erased since it was listed
@@ -63,22 +65,24 @@ class Space:
                     instances=done.instances,
                     freed_bytes=done.freed_bytes,
                 )
-                if done.packs and self._has_room(marks.evict_to):
+                # Counted, not measured: who reads a pack has it open for another second.
+                if self._gone["freed_bytes"] >= self._wanted_bytes:
                     self._left.clear()
         if not self._left:
             self._tell()
 
     def _tell(self) -> None:
-        say = self._log.info
-        if not self._has_room(self._house.config.space.evict_above):
-            say = self._log.error
-        say("let go of what was used least", **self._gone, used=round(self._used(), 3))
+        enough = self._gone["freed_bytes"] >= self._wanted_bytes
+        say = self._log.info if enough else self._log.error
+        say("let go of what was used least", **self._gone, wanted_bytes=self._wanted_bytes)
         self._gone.clear()
 
-    def _has_room(self, mark: float) -> bool:
-        room = self._house.own.room
-        spare_bytes = room.packs_free_bytes() - (_RESERVES - 1) * room.reserve_bytes
-        return self._used() <= mark and spare_bytes >= 0
-
-    def _used(self) -> float:
-        return self._house.files.used_fraction(self._house.own.layout.packs)
+    def _too_much_bytes(self, mark: float) -> int:
+        """What has to go until no more than a mark is used, and twice the reserve is free."""
+        files, holding = self._house.files, self._house.own
+        used_bytes = files.used_bytes(holding.layout.packs)
+        free_bytes = files.free_bytes(holding.layout.packs)
+        return max(
+            used_bytes - int(mark * (used_bytes + free_bytes)),
+            _RESERVES * holding.room.reserve_bytes - free_bytes,
+        )

@@ -29,8 +29,7 @@ class Room:
     ) -> None:
         self.reserve_bytes = reserve_bytes
         self._files = files
-        self._packs = packs
-        self._others = others
+        self._folders = (packs, *others)
 
     def require(self, wanted_bytes: int = 0) -> None:
         """Say that there is room for another instance.
@@ -60,15 +59,11 @@ class Room:
                 )
         return ""
 
-    def packs_free_bytes(self) -> int:
-        """What is free where packs are, beyond the reserve; less than 0 where it is begun."""
-        return self._files.free_bytes(self._packs) - self.reserve_bytes
-
     @cached_property
     def _apart(self) -> list[str]:
         """One folder of each file system."""
         found: dict[int, str] = {}
-        for folder in (self._packs, *self._others):
+        for folder in self._folders:
             with suppress(NotHeld):
                 found.setdefault(self._files.device(folder), folder)
         return list(found.values())

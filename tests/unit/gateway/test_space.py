@@ -11,9 +11,25 @@ from harmoni.runtime import log
 STUDIES = [f"{houses.STUDY}{digit}" for digit in (1, 2, 3)]
 
 
+class Disk:
+    """What the file system tells: how much is used by others, and by the packs that are there."""
+
+    def __init__(self, packs, pack_bytes):
+        self._packs = packs
+        self.pack_bytes = pack_bytes
+        self.whole_bytes = 10 * pack_bytes
+        self.others_bytes = 4.5 * pack_bytes
+
+    def used_bytes(self, *_):
+        return int(self.others_bytes + self.pack_bytes * len(self._packs()))
+
+    def free_bytes(self, *_):
+        return self.whole_bytes - self.used_bytes()
+
+
 @pytest.fixture
-def full(gateway, archive, monkeypatch):
-    """Three studies that are safe at the centre, a fourth that is not; each fills a tenth."""
+def full(gateway, archive):
+    """Three studies that are safe at the centre, a fourth that is not."""
     for number, study in enumerate(STUDIES, 1):
         data = houses.data_set(number, study=study, series=f"{study}.2")
         gateway.store(number, data=data)
@@ -21,10 +37,19 @@ def full(gateway, archive, monkeypatch):
     gateway.deliver(archive)
     gateway.store(4)
     gateway.seal()
-    monkeypatch.setattr(
-        type(gateway.house.files), "used_fraction", lambda *_: 0.45 + 0.1 * len(held(gateway))
-    )
+    gateway.holding.room.reserve_bytes = 0
     return gateway
+
+
+@pytest.fixture
+def disk(full, monkeypatch):
+    """A disk of which each study fills a tenth, and others somewhat less than half."""
+    with full.holding.index.reader() as connection:
+        [row] = packs.packs_of_study(connection, STUDIES[0])
+    disk = Disk(lambda: held(full), row.sealed.size_bytes)
+    for name in ("used_bytes", "free_bytes"):
+        monkeypatch.setattr(type(full.house.files), name, getattr(disk, name))
+    return disk
 
 
 def held(gateway):
@@ -40,6 +65,7 @@ def marks(gateway, **changes):
     gateway.house.config = gateway.house.config.model_copy(update={"space": section})
 
 
+@pytest.mark.usefixtures("disk")
 def test_nothing_goes_below_the_upper_mark(full):
     marks(full, evict_above=0.95)
     space(full).keep()
@@ -47,6 +73,7 @@ def test_nothing_goes_below_the_upper_mark(full):
     assert len(held(full)) == 4
 
 
+@pytest.mark.usefixtures("disk")
 def test_the_longest_unused_goes_first_and_only_down_to_the_lower_mark(full):
     with full.holding.index.write() as connection:
         packs.touch(connection, [STUDIES[0]], full.clock.now_ms())
@@ -59,28 +86,35 @@ def test_the_longest_unused_goes_first_and_only_down_to_the_lower_mark(full):
     assert houses.STUDY in left
 
 
-def test_what_is_not_safe_stays_however_full_it_is(full, monkeypatch):
-    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda *_: 0.99)
+def test_no_more_goes_than_is_wanted_while_a_reader_has_it_open(full, disk):
+    before = held(full)
+    disk._packs = lambda: before
+
+    space(full).keep()
+
+    assert len(held(full)) == 2
+
+
+def test_what_is_not_safe_stays_however_full_it_is(full, disk):
+    disk.others_bytes = disk.whole_bytes
 
     space(full).keep()
 
     assert held(full) == [houses.STUDY]
 
 
-def test_it_lets_go_below_twice_the_reserve_however_little_is_used(full, monkeypatch):
-    free = [0]
-    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda *_: 0.01)
-    monkeypatch.setattr(type(full.house.files), "free_bytes", lambda *_: free[0])
-    free[0] = 2 * full.holding.room.reserve_bytes
+def test_it_lets_go_below_twice_the_reserve_however_little_is_used(full, disk):
+    disk.others_bytes = 0
+    full.holding.room.reserve_bytes = 3 * disk.pack_bytes
     keeping = space(full)
     keeping.keep()
     assert len(held(full)) == 4
 
-    free[0] -= 1
+    disk.others_bytes = 1
     full.clock.advance(30)
     keeping.keep()
 
-    assert held(full) == [houses.STUDY]
+    assert len(held(full)) == 3
 
 
 def test_a_retrieval_counts_as_use(full):
@@ -90,13 +124,14 @@ def test_a_retrieval_counts_as_use(full):
     assert held(full)[0] == STUDIES[1]
 
 
-def test_it_looks_every_half_minute(full, monkeypatch):
-    looks = []
-    monkeypatch.setattr(type(full.house.files), "used_fraction", lambda *_: looks.append(1) or 0.1)
+def test_it_looks_every_half_minute(full, disk):
+    disk.others_bytes = 0
     keeping = space(full)
-    for _ in range(3):
-        keeping.keep()
-    assert len(looks) == 1
-    full.clock.advance(30)
     keeping.keep()
-    assert len(looks) == 2
+    disk.others_bytes = disk.whole_bytes
+    full.clock.advance(29)
+    keeping.keep()
+    assert len(held(full)) == 4
+    full.clock.advance(1)
+    keeping.keep()
+    assert held(full) == [houses.STUDY]

@@ -61,7 +61,7 @@ class Space:
             with suppress(NotHeld):  # erased since it was listed
                 done = let_go.evict(self._left.popleft())
                 self._gone.update(
-                    studies=bool(done.packs),
+                    studies=int(bool(done.packs)),
                     instances=done.instances,
                     freed_bytes=done.freed_bytes,
                 )

@@ -403,7 +403,7 @@ class Filesystem:
     def device(self, name: str) -> int:
         """The file system of a file or folder: the same number for what lies on the same one."""
         with translated("stat", name):
-            return os.stat(self._root / name).st_dev
+            return os.stat(self._at(name)).st_dev
 
     def size_bytes(self, name: str) -> int:
         """The length of a file."""
@@ -417,13 +417,13 @@ class Filesystem:
     def free_bytes(self, folder: str = "") -> int:
         """Space that an unprivileged writer can still take on the file system of a folder."""
         with translated("measure", folder or "."):
-            state = os.statvfs(self._root / folder)
+            state = os.statvfs(self._at(folder))
             return state.f_bavail * state.f_frsize
 
     def used_bytes(self, folder: str = "") -> int:
         """What is used of the file system of a folder, by whomever."""
         with translated("measure", folder or "."):
-            state = os.statvfs(self._root / folder)
+            state = os.statvfs(self._at(folder))
             return (state.f_blocks - state.f_bfree) * state.f_frsize
 
     def _opened(self, descriptor: int, name: str) -> File:

@@ -2,7 +2,7 @@
 
 A role that has filled its disk to the last byte can seal no pack, record no commitment and no
 eviction, and audit nothing, so that it never gets out of it by itself. So no instance is taken in
-below the reserve (docs/decisions/0021). Everything else may use it: tails of packs, copies of
+below the reserve (docs/decisions/0022). Everything else may use it: tails of packs, copies of
 fenced ones, events, keys, index, audit.
 """
 

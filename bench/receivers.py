@@ -121,7 +121,7 @@ def harmoni(
             yield Receiver(
                 centre.archive.listen.port,
                 psutil.Process(process.pid),
-                options=_tls(centre.houses[0].tls_files) if tls else (),
+                options=tls_options(centre.houses[0].tls_files) if tls else (),
                 settle=lambda: _settle(centre),
             )
 
@@ -144,7 +144,7 @@ def _settle(centre: Centre) -> None:
         pause.wait(0.2)
 
 
-def _tls(files: TLSFiles) -> tuple[str, ...]:
+def tls_options(files: TLSFiles) -> tuple[str, ...]:
     """DCMTK's options for an identity."""
     return ("+tls", str(files.key), str(files.certificate), "+cf", str(files.authorities))
 
@@ -166,10 +166,10 @@ def storescp_tls(folder: Path) -> Iterator[Receiver]:
     centre = _centre(keys, 1)
     section = centre.archive.tls
     own = TLSFiles(certificate=section.certificate, key=section.key, authorities=section.ca)
-    theirs = _tls(centre.houses[0].tls_files)
+    theirs = tls_options(centre.houses[0].tls_files)
     port = free_port()
     command = [DCMTK / "storescp", "-od", folder, "+B", "-pm", "-pdu", MOST_PDU_BYTES]
-    with _peer([*command, *_tls(own), port], port, theirs) as receiver:
+    with _peer([*command, *tls_options(own), port], port, theirs) as receiver:
         yield receiver
 
 

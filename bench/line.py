@@ -39,6 +39,7 @@ import centre as centres
 from harmoni import config
 from harmoni.backends.filesystem import Filesystem
 from harmoni.demo import samples, serve, system
+from harmoni.demo.processes import Role
 from harmoni.gateway.house import House as Gateway
 from harmoni.index import jobs
 from harmoni.index.jobs import JobState
@@ -165,7 +166,7 @@ def built(folder: Path, *, limited: bool) -> Iterator[Ends]:
 
 def forwarded(ends: Ends, load: Load, run: int) -> dict[str, float]:
     """Fill the gateway, give it the line, wait."""
-    gateway = ends.whole.beside()
+    gateway, roles = ends.whole.beside(), (ends.whole.gateway(), ends.whole.archive)
     until(lambda: (state := gateway.centre_state()) is not None and not state.up)
     with tempfile.TemporaryDirectory() as name:
         size_bytes = load.write(Path(name), run)
@@ -175,8 +176,12 @@ def forwarded(ends: Ends, load: Load, run: int) -> dict[str, float]:
         until(lambda: (state := gateway.centre_state()) is not None and state.up)
         state = gateway.centre_state()
         assert state is not None
+        cpu_s = [cpu(role) for role in roles]
         until(lambda: not waiting(gateway, JobState.QUEUED, JobState.DOUBTFUL))
         sent_ms = gateway.clock.now_ms()
+        gateway_cpu_s, archive_cpu_s = (
+            cpu(role) - before for role, before in zip(roles, cpu_s, strict=True)
+        )
         until(lambda: not waiting(gateway, *JobState))
         committed_ms = gateway.clock.now_ms()
     gateway.own.index.database().close()
@@ -185,6 +190,8 @@ def forwarded(ends: Ends, load: Load, run: int) -> dict[str, float]:
         "found_s": (state.since_ms - begun_ms) / 1000,
         "sent_s": sent_s,
         "committed_s": (committed_ms - state.since_ms) / 1000,
+        "gateway_cpu_s": gateway_cpu_s,
+        "archive_cpu_s": archive_cpu_s,
         "instances_per_s": load.count / sent_s,
         "mbit_per_s": size_bytes * 8 / sent_s / 1e6,
     }
@@ -196,6 +203,11 @@ def waiting(gateway: Gateway, *states: JobState) -> int:
         depth = jobs.depth(connection).by_state
     assert not depth[JobState.PARKED]
     return sum(depth[state] for state in states)
+
+
+def cpu(role: Role) -> float:
+    """CPU seconds so far of a role's processes, its keeper aside."""
+    return receivers.Receiver(0, psutil.Process(role.pids()[0])).cpu_s()
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -221,14 +221,20 @@ class Requestor:
             ]
         return [int(answer.get(_RELATED_INSTANCES) or -1) for answer in answers]
 
-    def get(self, study_instance_uid: str, samples: Sequence[Sample]) -> Mapping[str, Received]:
+    def get(
+        self,
+        study_instance_uid: str,
+        samples: Sequence[Sample],
+        receiver: Receiver | None = None,
+    ) -> Mapping[str, Received]:
         """Retrieve a study by C-GET: what came, by SOP Instance UID.
 
         Args:
             study_instance_uid: which one.
             samples: instances whose classes and syntaxes are expected in it.
+            receiver: takes them in; None for one that is always ready.
         """
-        receiver = Receiver()
+        receiver = receiver or Receiver()
         for pairs in _groups(dict.fromkeys(sample.pair for sample in samples)):
             contexts = (*storage_scu.contexts_of(pairs), *_service(uids.STUDY_ROOT_GET, len(pairs)))
             roles = [

@@ -136,12 +136,12 @@ def main() -> None:
         whole.running(Path(folder), settings=settings) as running,
     ):
         found = acts(running, instance, wanted.stall, wanted.instances)
-    told = {"instance_bytes": instance.size_bytes, "mib": found}
-    worst = {
+    worst_mib = {
         name: max(each[name]["resident"] for each in found.values() if name in each)
         for name in dict.fromkeys(name for each in found.values() for name in each)
     }
-    sys.stdout.write(json.dumps(told | {"worst_mib": worst}, indent=1) + "\n")
+    told = {"instance_bytes": instance.size_bytes, "worst_mib": worst_mib, **found}
+    sys.stdout.write(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -142,9 +142,42 @@ TARGETS: Final = (
         for peer, told, wanted in (("orthanc", "Orthanc", 1.2), ("dcmqrscp", "dcmqrscp", 0.7))
     ),
     Target(
+        "P8",
+        "small over a 20 ms line, times one association of storescu's",
+        10,
+        _one("line", "small", "harmoni", "over_storescu"),
+    ),
+    Target(
+        "P8", "CT, share of a 100 Mbit/s line", 0.9, _one("line", "CT", "harmoni", "line_share")
+    ),
+    Target(
         "P10", "rebuild, instances a second", 20000, _one("vault", "rebuild", "instances_per_s")
     ),
     Target("P10", "scrub, times raw SHA-256", 0.7, _one("vault", "scrub_over_raw")),
+    *(
+        Target(
+            "P11",
+            f"resident memory of the {role}'s worker, MiB",
+            150,
+            _one("memory", "worst_mib", f"{role} worker"),
+            most=True,
+        )
+        for role in ("archive", "gateway")
+    ),
+    Target(
+        "P12",
+        "sealed pack over data sets, CT",
+        0.01,
+        _one("sizes", "pack_over_raw", "CT"),
+        most=True,
+    ),
+    Target(
+        "P12",
+        "bytes of the index per instance",
+        250,
+        _one("sizes", "index_bytes_per_instance"),
+        most=True,
+    ),
     Target("P14", "cold start to ready, s", 5, _one("cold_start", "ready_s"), most=True),
 )
 

@@ -31,6 +31,9 @@ PARTS: Final[Mapping[str, Sequence[str]]] = {
     "query_beside": ("--runs", "1", "--scale", "0.05"),
     "retrieve": ("--runs", "1", "--scale", "0.05"),
     "vault": ("--runs", "1", "--studies", "20"),
+    "line": ("--runs", "1", "--scale", "0.05"),
+    "memory": ("--size", "64", "--stall", "1", "--instances", "3"),
+    "sizes": ("--ct", "20", "--studies", "20"),
     "cold_start": ("--runs", "1", "--studies", "1000", "--open", "20"),
 }
 

@@ -39,9 +39,8 @@ soak: $(READY) peers  ## what takes longer than a coffee
 	  HARMONI_POWER_CUTS=40 HARMONI_INDEX_FAULTS_EVERY=1 HARMONI_KILLS=100 \
 	  $(PYTEST) -n $(JOBS) tests --timeout 3600
 
-bench: $(READY)  ## how fast packs are rebuilt from and scrubbed, and how soon an old archive starts
-	$(BIN)/python bench/vault.py
-	$(BIN)/python bench/cold_start.py
+bench: $(READY) peers  ## measure everything beside the peers, into bench/RESULTS.md; an idle machine
+	$(BIN)/python bench/run.py
 
 fuzz: $(READY)  ## property tests of every parser, deep profile
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -k "arbitrary or property"

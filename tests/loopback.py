@@ -117,9 +117,11 @@ class Served:
         while True:
             self.open().release(5)
 
-    def connect(self):
-        """Open a bare TCP connection to it."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+    def connect(self, address="127.0.0.1"):
+        """Open a bare TCP connection to it, from an address of this machine."""
+        return socket.create_connection(
+            ("127.0.0.1", self.port), timeout=10, source_address=(address, 0)
+        )
 
 
 @contextmanager

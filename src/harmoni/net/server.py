@@ -39,7 +39,7 @@ Listener = socket.socket
 """A listening socket, for those who only pass it on."""
 
 BACKLOG: Final = 512
-# Connections beyond the limit that are still answered, each in a thread; the rest is just closed.
+# Connections beyond a limit that are still answered, each in a thread; the rest is just closed.
 _ANSWERED_SURPLUS: Final = 32
 _OUT_OF_FILES_PAUSE_S: Final = 0.2
 _LAST_WAIT_S: Final = 5.0
@@ -208,13 +208,19 @@ class Server:
             self._forget(visit)
 
     def _admit(self, connection: socket.socket, address: str, port: int) -> Visit | None:
+        """Give a connection its place, or one of the few in which it is told that none is left.
+
+        Those who are only told so take no place of anybody: one address cannot keep others out.
+        """
         limits = self._limits
         with self._changed:
-            if len(self._visits) >= limits.associations + _ANSWERED_SURPLUS:
-                return None
+            told_so = sum(visit.congested for visit in self._visits)
             # The address counts in any case, since its visit is given back in any case.
             crowded = self._places.take(address) > limits.associations_per_address
-            congested = crowded or len(self._visits) >= limits.associations
+            congested = crowded or len(self._visits) - told_so >= limits.associations
+            if congested and told_so >= _ANSWERED_SURPLUS:
+                self._places.give_back(address)
+                return None
             self._number += 1
             visit = Visit(self._number, connection, address, port, congested=congested)
             self._visits.add(visit)

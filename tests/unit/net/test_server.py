@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -209,6 +210,16 @@ def test_one_address_cannot_take_every_place():
         channel = served.open()
         with pytest.raises(RejectedForNow, match="local limit exceeded"):
             served.open()
+        channel.release(5)
+
+
+def test_silent_connections_of_one_address_take_no_place_of_another():
+    limits = ServerLimits(associations=2, associations_per_address=1)
+    with serving(limits=limits) as served, ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(served.connect("127.0.0.2"))
+        channel = served.open()
+        assert echo(channel) == 0
         channel.release(5)
 
 

@@ -1,10 +1,14 @@
 """`/healthz` and `/metrics` of one process, for the machine's own monitoring.
 
-It listens where the role says, usually on loopback, knows two paths and no patient data.
+It listens where the role says, usually on loopback, knows two paths and no patient data. Of many
+clients at once those who came first are let go of: an honest one is answered in milliseconds.
 """
 
+import socket
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +18,10 @@ from harmoni.runtime import metrics
 
 # A client that says nothing holds a thread no longer than this.
 _TIMEOUT_S: Final = 5.0
+MOST_CLIENTS: Final = 16
+"""At once; each is a thread and a file number of a process that has more to do."""
+_BACKLOG: Final = 64
+_Request = socket.socket | tuple[bytes, socket.socket]
 # How often http.server looks whether it shall stop; a look costs microseconds.
 _STOP_LOOK_S: Final = 0.05
 
@@ -50,8 +58,7 @@ class MonitoringServer:
         class Handler(_Handler):
             pages = _Pages(health, render)
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_STOP_LOOK_S,), name="monitoring", daemon=True
         )
@@ -67,6 +74,40 @@ class MonitoringServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = _BACKLOG
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[socket.socket, None] = {}
+        super().__init__(address, handler)
+
+    def process_request(self, request: _Request, client_address: object) -> None:
+        """Serve a client; beyond the limit the one that came first is shown out."""
+        assert isinstance(request, socket.socket)
+        with self._lock:
+            self._clients[request] = None
+            if len(self._clients) > MOST_CLIENTS:
+                first = next(iter(self._clients))
+                del self._clients[first]
+                with suppress(OSError):
+                    first.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: _Request) -> None:
+        """Close the connection of a client that was served."""
+        assert isinstance(request, socket.socket)
+        with self._lock:
+            self._clients.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: _Request, client_address: object) -> None:
+        """Say nothing of a client that is gone before its answer; that is no event."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
 import socket
+import struct
+import threading
+from contextlib import ExitStack
 from http.client import HTTPConnection
 
 import pytest
 
+from harmoni.net import http
 from harmoni.net.http import Health, MonitoringServer
 
 
@@ -54,3 +58,29 @@ def test_a_silent_client_does_not_keep_others_out(served):
     server, _ = served
     with socket.create_connection(("127.0.0.1", server.port)):
         assert get(server, "/healthz")[0] == 200
+
+
+def serving():
+    return [each for each in threading.enumerate() if "process_request" in each.name]
+
+
+def test_any_number_of_silent_clients_holds_few_threads_and_keeps_nobody_out(served):
+    server, _ = served
+    with ExitStack() as stack:
+        for _ in range(10 * http.MOST_CLIENTS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            assert get(server, "/healthz")[0] == 200
+        # Those who were shown out end soon; there is nothing else to wait for.
+        while len(serving()) > http.MOST_CLIENTS:
+            pass
+
+
+def test_a_client_that_goes_before_its_answer_leaves_no_trace(served, capfd):
+    server, _ = served
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /metrics HT")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert get(server, "/healthz")[0] == 200
+    server.close()
+    assert capfd.readouterr() == ("", "")

@@ -1,13 +1,14 @@
 """The real archive role for tests: processes, mutual TLS, several hospitals, short seal times."""
 
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset
 from pynetdicom import AE
+from pynetdicom._globals import DEFAULT_MAX_LENGTH
 from pynetdicom.association import Association
 
 from harmoni import config
@@ -74,7 +75,6 @@ class ArchiveRole:
             events += [entry.event for entry in spool.read(files, name, key)]
         return events
 
-    @contextmanager
     def associated(
         self,
         hospital: str,
@@ -83,29 +83,56 @@ class ArchiveRole:
         calling: str = "PYNET",
         roles: Sequence[object] = (),
         handlers: Sequence[object] = (),
-    ) -> Iterator[Association]:
+    ) -> AbstractContextManager[Association]:
         """A pynetdicom association with a hospital's certificate, released at the end."""
-        entity = AE(ae_title=calling)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = NETWORK_TIMEOUT_S
-        for abstract_syntax, transfer_syntaxes in contexts:
-            entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
-        association = entity.associate(
-            HOST,
+        return associated(
             self.port,
-            ae_title=CALLED,
-            ext_neg=list(roles),
-            evt_handlers=list(handlers),
-            tls_args=(client_context(self.house(hospital).tls_files), None),
+            contexts,
+            called=CALLED,
+            calling=calling,
+            security=client_context(self.house(hospital).tls_files),
+            roles=roles,
+            handlers=handlers,
+            log=self.log,
         )
-        assert association.is_established, self.log()[-4000:]
-        _keep_answers(association)
-        try:
-            yield association
-        except BaseException:
-            association.abort()
-            raise
-        association.release()
-        assert association.is_released
+
+
+@contextmanager
+def associated(
+    port: int,
+    contexts: Sequence[tuple[str, Sequence[str]]],
+    *,
+    called: str,
+    calling: str,
+    security: ssl.SSLContext | None,
+    log: Callable[[], str],
+    roles: Sequence[object] = (),
+    handlers: Sequence[object] = (),
+    most_bytes: int = DEFAULT_MAX_LENGTH,
+) -> Iterator[Association]:
+    """A pynetdicom association with a role that runs here, released at the end."""
+    entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = NETWORK_TIMEOUT_S
+    for abstract_syntax, transfer_syntaxes in contexts:
+        entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
+    association = entity.associate(
+        HOST,
+        port,
+        ae_title=called,
+        ext_neg=list(roles),
+        evt_handlers=list(handlers),
+        tls_args=(security, None) if security else None,
+        max_pdu=most_bytes,
+    )
+    assert association.is_established, log()[-4000:]
+    _keep_answers(association)
+    try:
+        yield association
+    except BaseException:
+        association.abort()
+        raise
+    association.release()
+    assert association.is_released
 
 
 def _keep_answers(association: Association) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import archive_role as role
+import doors
 import tls_material as material
 
 # How fast data is drawn says how busy the machine is, not whether the code is right.
@@ -50,3 +51,22 @@ def archive_role(tmp_path_factory: pytest.TempPathFactory) -> Iterator[role.Arch
     """Run the real archive role for the whole session (tests/archive_role.py)."""
     with role.running(tmp_path_factory.mktemp("archive")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def archive_door(archive_role: role.ArchiveRole) -> doors.Door:
+    """Give the archive's port, which speaks TLS (tests/doors.py)."""
+    return doors.of_archive(archive_role)
+
+
+@pytest.fixture(scope="session")
+def gateway_door(archive_role: role.ArchiveRole) -> Iterator[doors.Door]:
+    """Run a gateway beside the archive for the whole session; its port, in clear text."""
+    with doors.of_gateway(archive_role) as door:
+        yield door
+
+
+@pytest.fixture(params=["archive", "gateway"])
+def door(request: pytest.FixtureRequest) -> doors.Door:
+    """Give either port that speaks DICOM: whatever it proves holds for both."""
+    return request.getfixturevalue(f"{request.param}_door")

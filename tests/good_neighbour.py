@@ -1,14 +1,23 @@
 """An association that stays open while something bad happens beside it, and must not notice."""
 
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 from pynetdicom import build_role, evt
 from pynetdicom import sop_class as sop
 
 from archive_role import dataset
-from wire import CT, EXPLICIT, GET, HOSPITAL, IMPLICIT
+from centre import until
+from wire import CT, EXPLICIT, GET, IMPLICIT
+
+# A process of a role has 80 to 90 MiB when it is young, and P11 grants a worker 150.
+MOST_BYTES = 150 << 20
+# The index of each hospital has 6 of a keeper's, and each open pack 1 or 2.
+MOST_FILES = 128
+# A gateway's own associations to the centre come and go.
+OUR_SOCKETS = 5
 
 
 def uid():
@@ -23,12 +32,27 @@ def keep(association, instance, study):
     assert association.send_c_store(image).Status == 0x0000
 
 
+def alive(door):
+    """The processes of a role, and when each was started."""
+    return {pid: psutil.Process(pid).create_time() for pid in door.process.pids()}
+
+
+def sockets(pids):
+    """How many connections, and other sockets, some processes have open together."""
+    count = 0
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                count += str(entry.readlink()).startswith("socket:")
+    return count
+
+
 @contextmanager
-def good_neighbour(role):
+def good_neighbour(door):
     """Store, let something bad happen, and see that nothing else changed."""
-    before = role.process.pids()
-    assert len(before) == 4, "supervisor, two workers, keeper"
-    starts = {pid: psutil.Process(pid).create_time() for pid in before}
+    before = alive(door)
+    assert len(before) == door.processes
+    connected = sockets(before)
     study, received = uid(), []
     instances = [uid(), uid()]
 
@@ -36,8 +60,7 @@ def good_neighbour(role):
         received.append(event.request.AffectedSOPInstanceUID)
         return 0x0000
 
-    with role.associated(
-        HOSPITAL,
+    with door.associated(
         [(sop.Verification, [IMPLICIT]), (CT, [EXPLICIT]), (GET, [IMPLICIT])],
         roles=[build_role(CT, scu_role=True, scp_role=True)],
         handlers=[(evt.EVT_C_STORE, take)],
@@ -50,5 +73,8 @@ def good_neighbour(role):
         *_, (final, _) = association.send_c_get(asked, GET)
         assert final.Status == 0x0000
     assert sorted(received) == sorted(instances)
-    assert role.process.pids() == before
-    assert {pid: psutil.Process(pid).create_time() for pid in before} == starts
+    assert alive(door) == before
+    until(lambda: sockets(before) <= connected + OUR_SOCKETS, "every connection is closed again")
+    for process in map(psutil.Process, before):
+        assert process.num_fds() < MOST_FILES
+        assert process.memory_info().rss < MOST_BYTES

@@ -7,7 +7,7 @@ pynetdicom's that keeps what arrives, on the port of a registered peer.
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -201,7 +201,6 @@ class Whole:
         """What the hospital's gateway has logged so far."""
         return serve.log_path(self.house(hospital).config_path).read_text()
 
-    @contextmanager
     def associated(
         self,
         contexts: Sequence[tuple[str, Sequence[str]]],
@@ -210,28 +209,19 @@ class Whole:
         calling: str = "",
         roles: Sequence[object] = (),
         handlers: Sequence[object] = (),
-    ) -> Iterator[Association]:
+    ) -> AbstractContextManager[Association]:
         """A pynetdicom association of the hospital's PACS with its gateway, released at the end."""
         house = self.house(hospital)
-        entity = AE(ae_title=calling or house.peers[0].ae_title)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
-        for abstract_syntax, transfer_syntaxes in contexts:
-            entity.add_requested_context(abstract_syntax, list(transfer_syntaxes))
-        association = entity.associate(
-            HOST,
+        return archive_role.associated(
             house.gateway.listen.port,
-            ae_title=house.gateway_ae_title,
-            ext_neg=list(roles),
-            evt_handlers=list(handlers),
+            contexts,
+            called=house.gateway_ae_title,
+            calling=calling or house.peers[0].ae_title,
+            security=None,
+            roles=roles,
+            handlers=handlers,
+            log=lambda: self.log(hospital),
         )
-        assert association.is_established, self.log(hospital)[-4000:]
-        archive_role._keep_answers(association)
-        try:
-            yield association
-        except BaseException:
-            association.abort()
-            raise
-        association.release()
 
 
 @dataclass

@@ -1,19 +1,18 @@
-"""A connection to the running archive that sends any bytes, and good messages to begin with."""
+"""A connection to a running role that sends any bytes, and good messages to begin with."""
 
 import socket
 import ssl
 import struct
-import threading
 from contextlib import suppress
 
 from pynetdicom import sop_class as sop
 
-from archive_role import CALLED, HOST, client_context
+from archive_role import HOST
+from doors import Door
 from harmoni.dicom import commitment_data, dimse, identifier, pdu
 from harmoni.dicom.items import UserInformation
 from harmoni.dicom.pdu import PresentationDataValue
 
-HOSPITAL = "hospital-b"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 CT = sop.CTImageStorage
@@ -25,27 +24,31 @@ VERIFICATION = str(sop.Verification)
 UNSERVED = "1.2.840.10008.5.1.4.31"  # Modality Worklist
 ECHO_ID, CT_ID, FIND_ID, UNSERVED_ID, GET_ID, MOVE_ID, COMMIT_ID = 1, 3, 5, 7, 9, 11, 13
 PATIENCE_S = 15
-DRIP_S = 0.1
 FRAGMENT_BYTES = 16_000
 ABORTED_BY_PROVIDER = 2
 
-REQUEST = pdu.AssociateRQ(
-    called_ae_title=CALLED,
-    calling_ae_title="BROKEN",
-    presentation_contexts=(
-        pdu.ProposedContext(ECHO_ID, VERIFICATION, (IMPLICIT,)),
-        pdu.ProposedContext(CT_ID, str(CT), (EXPLICIT,)),
-        pdu.ProposedContext(FIND_ID, str(FIND), (IMPLICIT,)),
-        pdu.ProposedContext(UNSERVED_ID, UNSERVED, (IMPLICIT,)),
-        pdu.ProposedContext(GET_ID, str(GET), (IMPLICIT,)),
-        pdu.ProposedContext(MOVE_ID, str(MOVE), (IMPLICIT,)),
-        pdu.ProposedContext(COMMIT_ID, str(COMMITMENT), (IMPLICIT,)),
-    ),
-    user_information=UserInformation(implementation_class_uid="2.25.1"),
+CONTEXTS = (
+    pdu.ProposedContext(ECHO_ID, VERIFICATION, (IMPLICIT,)),
+    pdu.ProposedContext(CT_ID, str(CT), (EXPLICIT,)),
+    pdu.ProposedContext(FIND_ID, str(FIND), (IMPLICIT,)),
+    pdu.ProposedContext(UNSERVED_ID, UNSERVED, (IMPLICIT,)),
+    pdu.ProposedContext(GET_ID, str(GET), (IMPLICIT,)),
+    pdu.ProposedContext(MOVE_ID, str(MOVE), (IMPLICIT,)),
+    pdu.ProposedContext(COMMIT_ID, str(COMMITMENT), (IMPLICIT,)),
 )
 ECHO = dimse.Command(
     field=dimse.CommandField.C_ECHO_RQ, message_id=1, affected_sop_class_uid=VERIFICATION
 )
+
+
+def request(door, contexts=CONTEXTS, **information):
+    """What a peer that is known there asks for."""
+    return pdu.AssociateRQ(
+        called_ae_title=door.called,
+        calling_ae_title=door.calling,
+        presentation_contexts=contexts,
+        user_information=UserInformation(implementation_class_uid="2.25.1", **information),
+    )
 
 
 def store_command(instance):
@@ -135,11 +138,11 @@ def messages():
 
 
 class Wire:
-    """A TLS connection with the hospital's certificate, used byte by byte."""
+    """A connection of a peer that is known there, used byte by byte."""
 
-    def __init__(self, role, hospital=HOSPITAL):
-        plain = socket.create_connection((HOST, role.port), timeout=PATIENCE_S)
-        self._socket = client_context(role.house(hospital).tls_files).wrap_socket(plain)
+    def __init__(self, door: Door, address: str = HOST) -> None:
+        self.door = door
+        self._socket = door.connect(address)
 
     def __enter__(self):
         return self
@@ -175,23 +178,24 @@ class Wire:
 
     def end(self):
         """Send no more, and see that the other side ends too; what it says does not matter."""
-        with suppress(OSError):
-            # Not the method of an SSLSocket: there is no close_notify either.
-            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+        self.end_sending()
         with suppress(ssl.SSLError, ConnectionResetError):
             while self._socket.recv(4096):
                 pass
 
-    def drip(self, data):
-        """Send byte by byte, far apart, until the other side has had enough."""
-        pause = threading.Event()
+    def end_sending(self):
+        """Send no more."""
         with suppress(OSError):
-            for byte in data:
-                self.send(bytes([byte]))
-                pause.wait(DRIP_S)
+            # Not the method of an SSLSocket: there is no close_notify either.
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
-    def associate(self):
-        self.send(pdu.encode(REQUEST))
+    def reset(self):
+        """End the connection as a peer that crashed: by RST."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def associate(self, *contexts, **information):
+        self.send(pdu.encode(request(self.door, contexts or CONTEXTS, **information)))
         answer = self.hear()
         assert isinstance(answer, pdu.AssociateAC)
         return answer

@@ -8,15 +8,15 @@ import pytest
 
 from good_neighbour import good_neighbour
 from harmoni.dicom import pdu
-from wire import REQUEST, Wire, messages, values
+from wire import Wire, messages, request, values
 
 # `make soak` has the time to look deeper.
 MUTATIONS = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 300
 
 
 @pytest.fixture(autouse=True)
-def _good_neighbour(archive_role):
-    with good_neighbour(archive_role):
+def _good_neighbour(door):
+    with good_neighbour(door):
         yield
 
 
@@ -38,14 +38,14 @@ def mutated(raw, source):
     return bytes(data)
 
 
-def mutations(source):
+def mutations(door, source):
     """Endless: what to send, and whether an association is to stand before it."""
     good = messages()
     while True:
         context, command, data = source.choice(good)
         match source.randrange(4):
             case 0:
-                yield mutated(pdu.encode(REQUEST), source), False
+                yield mutated(pdu.encode(request(door)), source), False
             case 1:
                 yield mutated(values(context, command, data), source), True
             case 2 if data is not None:
@@ -55,12 +55,13 @@ def mutations(source):
                 yield values(context, command, data) + release, True
 
 
-def test_mutated_pdus_end_nothing_but_their_own_association(archive_role):
-    for data, associated in islice(mutations(random.Random(20_260_302)), MUTATIONS):
-        with Wire(archive_role) as wire:
+def test_mutated_pdus_end_nothing_but_their_own_association(door):
+    source = random.Random(20_260_302)
+    for data, associated in islice(mutations(door, source), MUTATIONS):
+        with Wire(door) as wire:
             if associated:
                 wire.associate()
             wire.send(data)
             wire.end()
-    failed = [line for line in archive_role.log().splitlines() if "association failed" in line]
+    failed = [line for line in door.log().splitlines() if "association failed" in line]
     assert failed == []

@@ -2,9 +2,10 @@
 
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from pynetdicom._globals import DEFAULT_MAX_LENGTH
@@ -13,14 +14,21 @@ from pynetdicom.association import Association
 import archive_role
 from archive_role import ARTIM_S, HANDSHAKE_S, HOST, SEAL_AFTER_S, ArchiveRole
 from harmoni import config
+from harmoni.archive.site import ArchiveSite
 from harmoni.backends.filesystem import Filesystem
 from harmoni.config.sections import LimitsSection
 from harmoni.demo import serve
 from harmoni.demo.processes import Role
+from harmoni.gateway.house import House
+from harmoni.holdings.holding import Holding
+from harmoni.index import lookup
+from harmoni.index.lookup import Held
+from harmoni.model.identifiers import HospitalId
 from harmoni.runtime.clock import SystemClock
 
 HOSPITAL = "hospital-b"
 _CONNECT_S = 15
+_LOOPBACK = IPv4Network("127.0.0.0/8")
 _GATEWAY = (
     f"pack.quiet_s={SEAL_AFTER_S}",
     f"pack.commitment_quiet_s={SEAL_AFTER_S}",
@@ -43,6 +51,7 @@ class Door:
         calling: an AE title that it knows.
         security: of a client that it knows; None where it speaks in clear text.
         processes: how many it has.
+        beside: opens what the hospital holds there, as an operator's command does.
     """
 
     process: Role
@@ -54,6 +63,7 @@ class Door:
     calling: str
     security: ssl.SSLContext | None
     processes: int
+    beside: Callable[[], Holding]
 
     def connect(self, address: str = HOST) -> socket.socket:
         """Connect from an address of this machine; the TLS handshake, if there is one, is over."""
@@ -87,6 +97,15 @@ class Door:
             most_bytes=most_bytes,
         )
 
+    def versions(self, sop_instance_uid: str) -> list[Held]:
+        """Every copy of an instance that the role's index tells of."""
+        index = self.beside().index
+        try:
+            with index.reader() as connection:
+                return lookup.versions(connection, sop_instance_uid)
+        finally:
+            index.database().close()
+
     def log(self) -> str:
         """What the role has logged so far."""
         return serve.log_path(self.config_path).read_text()
@@ -105,6 +124,7 @@ def of_archive(running: ArchiveRole) -> Door:
         calling="PYNET",
         security=archive_role.client_context(running.house(HOSPITAL).tls_files),
         processes=4,  # supervisor, two workers, keeper
+        beside=lambda: ArchiveSite(settings, "beside", SystemClock()).holding(HospitalId(HOSPITAL)),
     )
 
 
@@ -115,6 +135,9 @@ def of_gateway(running: ArchiveRole) -> Iterator[Door]:
     settings = house.gateway
     for setting in _GATEWAY:
         settings = config.override(settings, setting)
+    # A second address of this machine is one of the house's too: floods come from there.
+    peers = [each.model_copy(update={"addresses": (_LOOPBACK,)}) for each in settings.peer]
+    settings = settings.model_copy(update={"peer": tuple(peers)})
     path = house.config_path
     Filesystem(path.parent).replace(path.name, config.render(settings).encode())
     with serve.gateway_role(house, SystemClock()) as process:
@@ -128,4 +151,5 @@ def of_gateway(running: ArchiveRole) -> Iterator[Door]:
             calling=house.peers[0].ae_title,
             security=None,
             processes=5,  # a forwarder besides
+            beside=lambda: House(settings, path, "beside", SystemClock()).own,
         )

@@ -177,11 +177,13 @@ class Wire:
         return data
 
     def end(self):
-        """Send no more, and see that the other side ends too; what it says does not matter."""
+        """Send no more, and see that the other side ends too; what it said until then."""
         self.end_sending()
+        said = b""
         with suppress(ssl.SSLError, ConnectionResetError):
-            while self._socket.recv(4096):
-                pass
+            while part := self._socket.recv(4096):
+                said += part
+        return said
 
     def end_sending(self):
         """Send no more."""

@@ -20,7 +20,7 @@ from harmoni.runtime import metrics
 _TIMEOUT_S: Final = 5.0
 MOST_CLIENTS: Final = 16
 """At once; each is a thread and a file number of a process that has more to do."""
-_BACKLOG: Final = 64
+_BACKLOG: Final = 512
 _Request = socket.socket | tuple[bytes, socket.socket]
 # How often http.server looks whether it shall stop; a look costs microseconds.
 _STOP_LOOK_S: Final = 0.05

@@ -112,6 +112,10 @@ class Transport:
                 last = self._connection.recv_into(memory[count:])
             except TimeoutError:
                 break  # the rest of a record is still on its way
+            except OSError as error:
+                # The next read ends; what came before it broke must not be lost.
+                self.failure = describe(error)
+                break
             count += last
         return count
 

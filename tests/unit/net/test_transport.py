@@ -210,6 +210,18 @@ def test_tls_ends_with_a_farewell_of_both(tls_pair):
     assert farewell == [b""]
 
 
+def test_what_came_before_a_tls_connection_broke_is_read(tls_pair):
+    ours, theirs = tls_pair
+    theirs.sendall(b"the last words")
+    socket.socket.send(theirs, b"this is no TLS record at all")
+    memory = memoryview(bytearray(1 << 16))
+    end = transport(ours)
+    assert end.read_into(memory, 1.0) == len(b"the last words")
+    assert end.read_into(memory, 1.0) == 0
+    assert end.ended
+    assert end.failure.startswith("TLS: ")
+
+
 def test_garbage_instead_of_a_record_is_a_failure_with_a_reason(tls_pair):
     ours, theirs = tls_pair
     socket.socket.send(theirs, b"this is no TLS record at all")

@@ -49,7 +49,7 @@ def sockets(pids):
 
 @contextmanager
 def good_neighbour(door):
-    """Store, let something bad happen, and see that nothing else changed."""
+    """Store, let something bad happen, and see that nothing else changed; gives the association."""
     before = alive(door)
     assert len(before) == door.processes
     connected = sockets(before)
@@ -66,7 +66,7 @@ def good_neighbour(door):
         handlers=[(evt.EVT_C_STORE, take)],
     ) as association:
         keep(association, instances[0], study)
-        yield
+        yield association
         assert association.send_c_echo().Status == 0x0000
         keep(association, instances[1], study)
         asked = dataset(QueryRetrieveLevel="STUDY", StudyInstanceUID=study)

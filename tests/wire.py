@@ -1,5 +1,6 @@
 """A connection to a running role that sends any bytes, and good messages to begin with."""
 
+import select
 import socket
 import ssl
 import struct
@@ -24,6 +25,7 @@ VERIFICATION = str(sop.Verification)
 UNSERVED = "1.2.840.10008.5.1.4.31"  # Modality Worklist
 ECHO_ID, CT_ID, FIND_ID, UNSERVED_ID, GET_ID, MOVE_ID, COMMIT_ID = 1, 3, 5, 7, 9, 11, 13
 PATIENCE_S = 15
+ANSWER_S = 0.01
 FRAGMENT_BYTES = 16_000
 ABORTED_BY_PROVIDER = 2
 
@@ -186,7 +188,11 @@ class Wire:
         return said
 
     def end_sending(self):
-        """Send no more."""
+        """Send no more, once there was time for an answer.
+
+        To OpenSSL a connection of which one half ended without farewell is over: no answer leaves.
+        """
+        select.select([self._socket], [], [], ANSWER_S)
         with suppress(OSError):
             # Not the method of an SSLSocket: there is no close_notify either.
             socket.socket.shutdown(self._socket, socket.SHUT_WR)

@@ -16,10 +16,10 @@ from wire import Wire, messages, request, values
 MUTATIONS = int(os.environ.get("HARMONI_MUTATIONS", "300"))
 
 
-@pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
+@pytest.fixture
+def neighbour(door):
+    with good_neighbour(door) as association:
+        yield association
 
 
 def mutated(raw, source):
@@ -72,9 +72,11 @@ def largest_mib(door):
     return max(psutil.Process(pid).memory_info().rss for pid in door.process.pids()) >> 20
 
 
-def test_mutated_pdus_end_nothing_but_their_own_association(door):
+def test_mutated_pdus_end_nothing_but_their_own_association(door, neighbour):
     source, outcomes, before = random.Random(20_260_302), Counter(), largest_mib(door)
-    for data, associated in islice(mutations(door, source), MUTATIONS):
+    for number, (data, associated) in enumerate(islice(mutations(door, source), MUTATIONS)):
+        if number % 100 == 0:
+            assert neighbour.send_c_echo().Status == 0x0000
         with Wire(door) as wire:
             if associated:
                 wire.associate()

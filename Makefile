@@ -44,7 +44,7 @@ bench: $(READY) peers  ## measure everything beside the peers, into bench/RESULT
 	$(BIN)/python bench/run.py
 
 fuzz: $(READY)  ## property tests of every parser, deep profile
-	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -k "arbitrary or property"
+	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/unit -k "arbitrary or mutated or property"
 
 peers:
 	@sh tools/install_peers.sh

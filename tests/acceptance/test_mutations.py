@@ -10,6 +10,7 @@ import pytest
 
 from good_neighbour import good_neighbour
 from harmoni.dicom import pdu
+from mutations import mutated
 from wire import Wire, messages, request, values
 
 # How many at each port; `make soak` has the time for more.
@@ -22,25 +23,7 @@ def neighbour(door):
         yield association
 
 
-def mutated(raw, source):
-    """Some bytes changed, removed, repeated or added."""
-    data = bytearray(raw)
-    for _ in range(source.randint(1, 4)):
-        at = source.randrange(len(data))
-        match source.randrange(4):
-            case 0:
-                data[at] = source.randrange(256)
-            case 1:
-                del data[at : at + source.randint(1, 8)]
-            case 2:
-                data[at:at] = data[at : at + source.randint(1, 32)]
-            case _:
-                data[at:at] = source.randbytes(source.randint(1, 8))
-        data = data or bytearray(1)
-    return bytes(data)
-
-
-def mutations(door, source):
+def hostile(door, source):
     """Endless: what to send, and whether an association is to stand before it."""
     good = messages()
     while True:
@@ -74,7 +57,7 @@ def largest_mib(door):
 
 def test_mutated_pdus_end_nothing_but_their_own_association(door, neighbour):
     source, outcomes, before = random.Random(20_260_302), Counter(), largest_mib(door)
-    for number, (data, associated) in enumerate(islice(mutations(door, source), MUTATIONS)):
+    for number, (data, associated) in enumerate(islice(hostile(door, source), MUTATIONS)):
         if number % 100 == 0:
             assert neighbour.send_c_echo().Status == 0x0000
         with Wire(door) as wire:

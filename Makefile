@@ -38,7 +38,7 @@ soak: $(READY) peers  ## what takes longer than a coffee
 	HYPOTHESIS_PROFILE=deep HARMONI_CRASH_STATES=20600 HARMONI_BYTES=all \
 	  HARMONI_POWER_CUTS=40 HARMONI_INDEX_FAULTS_EVERY=1 HARMONI_KILLS=100 \
 	  HARMONI_MUTATIONS=50000 \
-	  $(PYTEST) -n $(JOBS) tests --timeout 3600
+	  $(PYTEST) -n $(JOBS) -rP tests --timeout 3600
 
 bench: $(READY) peers  ## measure everything beside the peers, into bench/RESULTS.md; an idle machine
 	$(BIN)/python bench/run.py

@@ -36,6 +36,7 @@ _EVERYBODY: Final = CertificateFacts(
     subject="CN=bench",
     uris=(f"urn:harmoni:hospital:{HOSPITAL}",),
     serial="00",
+    not_before_ms=0,
     not_after_ms=1 << 60,
     fingerprint="00",
 )

@@ -39,6 +39,8 @@ QUICK: Final = os.environ | {"TCP_NODELAY": "1"}
 """DCMTK and Orthanc wait 40 ms for an acknowledgement otherwise."""
 MOST_PDU_BYTES: Final = 131_072
 _START_S: Final = 60.0
+_QUIET_S: Final = 4.0
+"""Longer than a load, as in a hospital, so that a study is not sealed while it is taken in."""
 _SEAL_S: Final = 120.0
 _NO_DESTINATION: Final = 9  # the discard port (RFC 863)
 _HERE: Final = Path(__file__).parent
@@ -130,7 +132,7 @@ def _centre(folder: Path, workers: int) -> Centre:
     return system.build(
         folder,
         hospitals=1,
-        seal_after_s=1.0,
+        seal_after_s=_QUIET_S,
         settings=["archive.safe_copies=1", f"archive.workers={workers}"],
         clock=SystemClock(),
     )

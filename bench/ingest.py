@@ -25,7 +25,8 @@ from turns import Medians
 _PEERS: Final = ("storescp", "orthanc", "pynetdicom", "dcmqrscp")
 SCENARIOS: Final[Mapping[str, tuple[Load, tuple[str, ...]]]] = {
     "P1 CT": (CT, ("harmoni", *_PEERS)),
-    "P2 small": (SMALL, ("harmoni", *_PEERS)),
+    # Not dcmqrscp: its time for each grows with what it has, to half a minute for all.
+    "P2 small": (SMALL, ("harmoni", *_PEERS[:-1])),
     "P2b studies of one": (replace(SMALL, studies=2000), ("harmoni", "orthanc")),
     "P2b mixed": (replace(SMALL, studies=200, associations=8), ("harmoni", "orthanc")),
     "P3 Nagle CT": (replace(CT, count=200, nagle=True), ("harmoni", "storescp", "orthanc")),

@@ -13,6 +13,8 @@ from typing import Any, Final
 Results = Mapping[str, Any]
 Value = Callable[[Results], float]
 _HERE: Final = Path(__file__).parent
+_MISSED: Final = _HERE / "missed.md"
+"""Why, in words: revise it whenever the figures change."""
 _INTRODUCTION: Final = """\
 # Measured
 
@@ -189,6 +191,7 @@ def page(results: Results) -> str:
     lines += [f"- {name} {told}\n" for name, told in results["versions"].items()]
     lines.append("\n## Targets\n\n| | what | target | measured | |\n|---|---|---|---|---|\n")
     lines += [target.line(results) for target in TARGETS]
+    lines.append("\n" + _MISSED.read_text(encoding="utf-8"))
     for part, told in results["parts"].items():
         lines.append(f"\n## {part}\n\nCommit {told['commit']}, {told['at']}.\n\n")
         lines += _tables(told["results"])

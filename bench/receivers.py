@@ -24,9 +24,9 @@ import psutil
 
 import archive_role
 import centre as centres
-from harmoni.demo import system
+from harmoni.demo import ports, system
 from harmoni.demo.system import Centre, Peer
-from harmoni.net import notify, server
+from harmoni.net import notify
 from harmoni.net.tls import TLSFiles
 from harmoni.runtime.clock import SystemClock
 
@@ -91,8 +91,8 @@ def running(kinds: Mapping[str, Kind]) -> Iterator[Mapping[str, Receiver]]:
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    with server.listen(HOST, 0) as probe:
-        return int(probe.getsockname()[1])
+    (port,) = ports.free(1)
+    return port
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from pathlib import Path
 import pydicom
 
 from archive_role import HOST
+from harmoni.demo import ports
 from harmoni.dicom import part10
-from harmoni.net import server
 from vendor_files import vendor_files
 
 TIMEOUT_S = 60
@@ -62,8 +62,8 @@ def run(*arguments, code=0, folder=None):
 
 
 def free_port():
-    with server.listen(HOST, 0) as probe:
-        return probe.getsockname()[1]
+    (port,) = ports.free(1)
+    return port
 
 
 @contextmanager

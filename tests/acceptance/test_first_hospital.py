@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +10,13 @@ from pathlib import Path
 import pydicom.data
 import pytest
 
+from dcmtk import free_port
 from harmoni.net import notify
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/first-hospital.md"
 PORTS = ("12762", "10104", "10105")
 BLOCK = re.compile(r"^```sh( serve)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LONGEST_S = 120
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
 
 
 @pytest.mark.peer
@@ -31,7 +26,7 @@ def test_the_page_leads_from_nothing_to_the_first_image(tmp_path, peer):
     shutil.copy(pydicom.data.get_testdata_file("CT_small.dcm"), tmp_path / "image.dcm")
     text = PAGE.read_text(encoding="utf-8")
     for port in PORTS:
-        text = text.replace(port, free_port())
+        text = text.replace(port, str(free_port()))
     environment = os.environ | {"PATH": f"{os.environ['PATH']}:{Path(sys.executable).parent}"}
     serving, output = [], ""
     try:

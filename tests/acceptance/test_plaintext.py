@@ -163,7 +163,9 @@ def test_no_file_of_the_archive_and_no_block_of_its_volume_shows_a_patient(volum
     files = tmp_path / "files"
     files.mkdir()
     samples = planted(files)
-    with centre.running(tmp_path / "centre", settings=["archive.workers=1"]) as archive:
+    with centre.running(
+        tmp_path / "centre", settings=["archive.workers=1", "archive.reserve_bytes=0"]
+    ) as archive:
         play(archive, samples)
         assert found_below(archive.data) == {}  # open packs, the index and its log in use
         archive.await_seals()
@@ -181,7 +183,9 @@ def test_no_file_of_a_gateway_and_no_block_of_its_volume_shows_a_patient(volume,
     files.mkdir()
     samples = planted(files)
     large, question = samples[-1], {0x0010_0010: NAME, 0x0020_000D: ""}
-    with whole.running(tmp_path / "centre", settings=["gateway.workers=1"]) as running:
+    with whole.running(
+        tmp_path / "centre", settings=["gateway.workers=1", "gateway.reserve_bytes=0"]
+    ) as running:
         assert not running.requestor().store(samples, lambda _: None)
         assert found_below(running.data()) == {}  # received, and being forwarded
         running.await_committed()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dcmtk import free_port
 from harmoni.dicom import part10
 from harmoni.model.errors import OutOfResources
 from harmoni.net import client
@@ -59,12 +60,6 @@ def data_set_in(path: Path) -> tuple[str, bytes]:
     content = path.read_bytes()
     meta = part10.read_prefix(content)
     return meta.transfer_syntax_uid, content[meta.dataset_offset :]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

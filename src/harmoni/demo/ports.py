@@ -35,7 +35,7 @@ def settle(store: Filesystem, ours: Iterable[str], peers: Iterable[str]) -> Mapp
     kept = {name: remembered[name] for name in peers if name in remembered}
     kept |= {name: port for name in ours if (port := remembered.get(name)) and _is_free(port)}
     missing = [name for name in (*ours, *peers) if name not in kept]
-    kept |= dict(zip(missing, _free(len(missing)), strict=True))
+    kept |= dict(zip(missing, free(len(missing)), strict=True))
     store.replace(FILE, json.dumps(kept, sort_keys=True).encode())
     return kept
 
@@ -62,11 +62,14 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free(count: int) -> list[int]:
+def free(count: int) -> list[int]:
     """Ports that nobody listens to now, all different; nothing keeps them but chance.
 
     They lie below those that the system gives to connections and to whoever asks for any port: of
     those one would be taken sooner or later, before the peer listens whose it is.
+
+    Raises:
+        ConfigurationError: too few are free.
     """
     end = _first_given()
     candidates = list(range(max(end - _SPAN, _FIRST_UNPRIVILEGED), end))

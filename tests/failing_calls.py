@@ -12,7 +12,7 @@ CALLS = (
     "link",
     "mkdir",
     "open",
-    "pread",
+    "preadv",
     "pwritev",
     "rename",
     "unlink",

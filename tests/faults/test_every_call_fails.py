@@ -49,7 +49,7 @@ def test_whichever_call_fails_nothing_acknowledged_is_lost_and_work_goes_on(
             raise
         met.add(faulty.failed)
         refused += bool(story.refused)
-    assert met >= {"fsync", "open", "pwritev", "pread"}
+    assert met >= {"fsync", "open", "pwritev", "preadv"}
     assert refused
     print(  # noqa: T201 - the measured figure
         f"{fault}, part {part}: every {PARTS}th of {quiet.calls} calls failed once; a person or a "

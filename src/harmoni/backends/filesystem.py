@@ -159,16 +159,10 @@ class File:
         Raises:
             Damaged: the file ends before that.
         """
-        with translated("read", self.name):
-            data = os.pread(self._descriptor, size_bytes, offset)
-            while len(data) < size_bytes:
-                more = os.pread(self._descriptor, size_bytes - len(data), offset + len(data))
-                if not more:
-                    raise Damaged(
-                        f"{self.name} ends at {offset + len(data)}, wanted {offset + size_bytes}"
-                    )
-                data += more
-        return data
+        data = bytearray(size_bytes)
+        with memoryview(data) as memory:
+            self.read_into(memory, offset)
+        return bytes(data)
 
     def read_into(self, memory: memoryview, offset: int) -> None:
         """Fill memory that the caller holds: new memory for every read costs more than the read.

@@ -245,6 +245,7 @@ class PublicTable:
 
 
 _FORMAT: Final = "harmoni-pack"
+_README_ALTERED: Final = "the README of a pack is altered; use another copy"
 _README_FIELDS: Final = ("format", "suite", "kind", "hospital", "site", "pack", "key")
 _README_TEXT: Final = """\
 This is one pack of an encrypted archive of medical images. The members in i/ are DICOM files, those
@@ -294,6 +295,9 @@ class Readme:
             Damaged: these are not the bytes that `encode` gives.
             UnknownFormat: of another version or suite.
         """
+        if b"\0" in bytes(data):
+            # No version's text has one: it never reached the disk whole, and names no version.
+            raise Damaged(_README_ALTERED)
         try:
             lines = bytes(data).decode("ascii").split("\n")[: len(_README_FIELDS)]
             values = dict(line.split(": ", 1) for line in lines)
@@ -309,7 +313,7 @@ class Readme:
                 key_id=str(KeyId.parse(values["key"])),
             )
         except (ValueError, KeyError, InvalidInput):
-            raise Damaged("the README of a pack is altered; use another copy") from None
+            raise Damaged(_README_ALTERED) from None
         if readme.encode() != data:
-            raise Damaged("the README of a pack is altered; use another copy")
+            raise Damaged(_README_ALTERED)
         return readme

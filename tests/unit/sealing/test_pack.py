@@ -86,6 +86,16 @@ def test_a_readme_is_read_back():
     assert Readme.decode(memoryview(README.encode())) == README
 
 
+def test_a_readme_of_which_any_part_never_reached_the_disk_is_damaged_and_not_of_a_newer_program():
+    whole = README.encode()
+    for start in range(len(whole)):
+        for size in (1, 2, 7, 64):
+            torn = whole[:start] + bytes(size) + whole[start + size :]
+            with pytest.raises(Damaged) as caught:
+                Readme.decode(torn[: len(whole)])
+            assert type(caught.value) is Damaged
+
+
 def test_every_flipped_byte_of_a_readme_is_found_or_names_another_pack():
     """A README has no checksum of its own; the footer covers it. Its fixed text must be exact."""
     text = README.encode()

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from pynetdicom.association import Association
 
 import archive_role as role
 import doors
 import tls_material as material
+from good_neighbour import good_neighbour
 
 # How fast data is drawn says how busy the machine is, not whether the code is right.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -70,3 +72,10 @@ def gateway_door(archive_role: role.ArchiveRole) -> Iterator[doors.Door]:
 def door(request: pytest.FixtureRequest) -> doors.Door:
     """Give either port that speaks DICOM: whatever it proves holds for both."""
     return request.getfixturevalue(f"{request.param}_door")
+
+
+@pytest.fixture
+def neighbour(door: doors.Door) -> Iterator[Association]:
+    """Let another association of the same role work on, whatever the test does."""
+    with good_neighbour(door) as association:
+        yield association

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from good_neighbour import good_neighbour, uid
+from good_neighbour import uid
 from harmoni.dicom import dimse, pdu
 from harmoni.dicom.items import AsynchronousOperationsWindow, RoleSelection, SopClassExtended
 from wire import (
@@ -26,6 +26,7 @@ from wire import (
     values,
 )
 
+pytestmark = pytest.mark.usefixtures("neighbour")
 PDU_LENGTH_AT = 2
 FIRST_ITEM_AT = 74
 INFORMATION = {
@@ -37,12 +38,6 @@ INFORMATION = {
 # Items within an item begin so far behind its header (PS3.8 9.3.2.2, 9.3.2.3).
 NESTED = {0x20: 4, 0x50: 0}
 PREFIXED_UIDS = {0x54, 0x56}
-
-
-@pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
 
 
 def item_lengths(raw, at, end):

@@ -11,7 +11,7 @@ import pytest
 from pynetdicom import sop_class as sop
 
 from archive_role import ARTIM_S, dataset
-from good_neighbour import good_neighbour, uid
+from good_neighbour import uid
 from harmoni.dicom import dimse, pdu
 from harmoni.dicom.pdu import AbortReason, PresentationDataValue
 from wire import (
@@ -31,11 +31,7 @@ from wire import (
     values,
 )
 
-
-@pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
+pytestmark = pytest.mark.usefixtures("neighbour")
 
 
 def held(door, instance, study="2.25.1"):

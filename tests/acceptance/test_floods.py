@@ -13,21 +13,16 @@ import pytest
 
 from archive_role import ARTIM_S
 from centre import until
-from good_neighbour import good_neighbour, sockets
+from good_neighbour import sockets
 from harmoni.dicom import pdu
 from wire import ECHO, ECHO_ID, PATIENCE_S, Wire, request, values
 
+pytestmark = pytest.mark.usefixtures("neighbour")
 ELSEWHERE = "127.0.0.2"
 PROBES = 300
 # Three times what both workers together hold, those who are only told to come back included.
 FLOOD = 400
 LATER = (2, 3, 2)
-
-
-@pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
 
 
 def assert_served(door):

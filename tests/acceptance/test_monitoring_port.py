@@ -11,7 +11,6 @@ from http.client import HTTPConnection
 import pytest
 
 from archive_role import HOST
-from good_neighbour import good_neighbour
 from wire import PATIENCE_S
 
 SILENT = 200
@@ -32,9 +31,8 @@ RUBBISH = {
 
 
 @pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
+def _log_without_traceback(door, neighbour):
+    yield
     assert "Traceback" not in door.log()
 
 

@@ -6,21 +6,13 @@ from collections import Counter
 from itertools import islice
 
 import psutil
-import pytest
 
-from good_neighbour import good_neighbour
 from harmoni.dicom import pdu
 from mutations import mutated
 from wire import Wire, messages, request, values
 
 # How many at each port; `make soak` has the time for more.
 MUTATIONS = int(os.environ.get("HARMONI_MUTATIONS", "300"))
-
-
-@pytest.fixture
-def neighbour(door):
-    with good_neighbour(door) as association:
-        yield association
 
 
 def hostile(door, source):

@@ -6,7 +6,7 @@ import pytest
 from pynetdicom import build_role, evt
 
 from archive_role import dataset
-from good_neighbour import good_neighbour, uid
+from good_neighbour import uid
 from harmoni.dicom import dimse, pdu
 from harmoni.dicom.pdu import AbortReason, PresentationDataValue, ProposedContext
 from wire import (
@@ -26,14 +26,9 @@ from wire import (
     values,
 )
 
+pytestmark = pytest.mark.usefixtures("neighbour")
 MOST_CONTEXTS = 128
 MOST_EMPTY_FRAGMENTS = 16
-
-
-@pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
 
 
 def fragments(context, data, size, *, is_command=False):

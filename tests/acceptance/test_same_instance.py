@@ -12,7 +12,7 @@ import pytest
 from pynetdicom import build_role, evt
 
 from archive_role import dataset
-from good_neighbour import good_neighbour, uid
+from good_neighbour import uid
 from wire import (
     CT,
     CT_ID,
@@ -27,14 +27,9 @@ from wire import (
     values,
 )
 
+pytestmark = pytest.mark.usefixtures("neighbour")
 SENDERS = 4
 ROUNDS = 10
-
-
-@pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
 
 
 def push_at_once(door, instance, versions):

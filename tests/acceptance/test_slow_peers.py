@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from archive_role import ARTIM_S, HANDSHAKE_S
-from good_neighbour import good_neighbour, uid
+from good_neighbour import uid
 from harmoni.dicom import pdu
 from wire import (
     CT_ID,
@@ -25,17 +25,13 @@ from wire import (
 )
 
 # Served one after the other, they would take longer than anybody waits.
+
+pytestmark = pytest.mark.usefixtures("neighbour")
 SILENT = 10
 DROP_S = 0.05
 DROPS = 20
 # The beginning of a TLS record with a ClientHello, which is also no PDU.
 CLIENT_HELLO = bytes.fromhex("160301020001fc0303") + bytes(500)
-
-
-@pytest.fixture(autouse=True)
-def _good_neighbour(door):
-    with good_neighbour(door):
-        yield
 
 
 def over(connection):
